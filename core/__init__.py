@@ -1,0 +1,6 @@
+"""EasyTune Arena: text-to-motion diffusion, reward alignment and preference learning on an ordinary CPU.
+
+Importing this package loads no model, opens no port and touches no file.
+"""
+
+__version__ = "0.1.0"
