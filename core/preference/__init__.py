@@ -1,0 +1,1 @@
+"""Preference data: what was shown, and what people chose."""

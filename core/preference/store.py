@@ -1,0 +1,287 @@
+"""The arena's memory: pairs, votes and motions, on SQLite (default) or PostgreSQL.
+
+Votes are events that are only ever appended; undo is an event too. The view `current_votes` gives, for each pair and
+annotator, the last vote that was not undone. So a second vote on a pair is no error: it is kept as a change, marked
+`blind = false` because the names were shown after the first one.
+
+Order of writing: motion files, then the pair that names them, then votes. Each call is one transaction of its own
+(threads and processes may share the store), and returns only after the commit: SQLite runs in WAL mode with
+synchronous=FULL, so what was acknowledged survives a kill and a power cut.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from core.preference.motions import MotionFiles
+from core.preference.types import Pair, Take, Vote, check_annotator, check_verdict, now
+
+SCHEMA_VERSION = 1
+_BUSY_TIMEOUT_S = 15.0  # how long a write waits for another process
+
+_metadata = sa.MetaData()
+_COLUMN_TYPES = {"str": sa.Text, "int": sa.BigInteger, "float": sa.Float(53)}
+
+_versions = sa.Table("schema_version", _metadata, sa.Column("version", sa.Integer, primary_key=True))
+
+_takes = sa.Table(
+    "takes",
+    _metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    *(sa.Column(field.name, _COLUMN_TYPES[str(field.type)], nullable=False) for field in dataclasses.fields(Take)),
+)
+
+_pairs = sa.Table(
+    "pairs",
+    _metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("left_take", sa.ForeignKey("takes.id"), nullable=False),
+    sa.Column("right_take", sa.ForeignKey("takes.id"), nullable=False),
+    sa.Column("created", sa.DateTime(timezone=True), nullable=False, index=True),
+)
+
+_events = sa.Table(
+    "vote_events",
+    _metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("kind", sa.Text, sa.CheckConstraint("kind IN ('vote', 'undo')"), nullable=False),
+    sa.Column("pair_id", sa.ForeignKey("pairs.id"), nullable=False, index=True),
+    sa.Column("annotator", sa.Text, nullable=False),
+    sa.Column("verdict", sa.Text),  # null for undo
+    sa.Column("created", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("left_version", sa.Text, nullable=False),
+    sa.Column("right_version", sa.Text, nullable=False),
+    sa.Column("code_version", sa.Text, nullable=False),
+    sa.Column("response_s", sa.Float(53)),
+    sa.Column("blind", sa.Boolean, nullable=False),
+)
+
+_CURRENT_VOTES_SQL = """CREATE VIEW current_votes AS SELECT e.* FROM vote_events AS e
+JOIN (SELECT MAX(id) AS id FROM vote_events GROUP BY pair_id, annotator) AS last_one ON e.id = last_one.id
+WHERE e.kind = 'vote'"""
+_current_votes = sa.table("current_votes", *(sa.column(c.name, c.type) for c in _events.columns))
+
+
+@dataclass(frozen=True)
+class PairRecord:
+    """A pair with its current votes, oldest first."""
+
+    pair: Pair
+    votes: tuple[Vote, ...]
+
+
+class PreferenceStore:
+    """Pairs and votes in a database, motions in files beside it. Thread-safe."""
+
+    def __init__(self, data_dir: Path, database: str | None = None) -> None:
+        """Open or create the store under data_dir; `database` is an SQLAlchemy URL, SQLite in data_dir if None.
+
+        ValueError if the URL can't be used, or the database was written by a newer program.
+        """
+        data_dir.mkdir(parents=True, exist_ok=True)
+        self.motions = MotionFiles(data_dir / "motions")
+        self._engine = _connect(database or f"sqlite:///{(data_dir / 'arena.db').resolve().as_posix()}")
+        _prepare_schema(self._engine)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def save_motion(self, features: np.ndarray) -> str:
+        """Write (F, 263) features to their file and return the hash to put into a Take."""
+        return self.motions.save(features)
+
+    def load_motion(self, take: Take) -> np.ndarray:
+        """The stored features (F, 263) float32 of a take."""
+        return self.motions.load(take.motion_sha256)
+
+    def add_pair(self, pair: Pair) -> None:
+        """Store a pair whose motion files exist; FileNotFoundError if one doesn't, ValueError if the id is taken."""
+        for take in (pair.left, pair.right):
+            if not self.motions.path(take.motion_sha256).exists():
+                raise FileNotFoundError(f"Motion {take.motion_sha256} is not stored. Save it before its pair.")
+        with _writing(self._engine) as connection:
+            if connection.scalar(sa.select(sa.literal(1)).where(_pairs.c.id == pair.id)):
+                raise ValueError(f"Pair {pair.id} is already stored. Use a new id.")
+            ids = [
+                connection.execute(sa.insert(_takes).values(**dataclasses.asdict(take))).inserted_primary_key[0]
+                for take in (pair.left, pair.right)
+            ]
+            row = {"id": pair.id, "left_take": ids[0], "right_take": ids[1], "created": pair.created}
+            connection.execute(sa.insert(_pairs).values(**row))
+
+    def pair(self, pair_id: str) -> Pair:
+        """The pair of this id; ValueError if there is none."""
+        with self._engine.connect() as connection:
+            return _read_pair(connection, pair_id)
+
+    def record_vote(
+        self, pair_id: str, verdict: str, annotator: str, code_version: str, response_s: float | None = None
+    ) -> Vote:
+        """Append a vote and return it once it is committed.
+
+        ValueError for an unknown pair, verdict or a bad name. An earlier vote of the same annotator is superseded.
+        """
+        verdict, annotator = check_verdict(verdict), check_annotator(annotator)
+        with _writing(self._engine) as connection:
+            pair = _read_pair(connection, pair_id)
+            earlier = sa.select(sa.literal(1)).where(_events.c.pair_id == pair_id, _events.c.annotator == annotator)
+            vote = Vote(
+                pair_id=pair_id,
+                verdict=verdict,
+                annotator=annotator,
+                created=now(),
+                left_version=pair.left.model_version,
+                right_version=pair.right.model_version,
+                code_version=code_version,
+                response_s=response_s,
+                blind=connection.scalar(earlier.limit(1)) is None,
+            )
+            connection.execute(sa.insert(_events).values(kind="vote", **dataclasses.asdict(vote)))
+        return vote
+
+    def undo_vote(self, pair_id: str, annotator: str) -> Vote:
+        """Append an undo of the annotator's current vote on this pair; returns that vote, ValueError if none stands."""
+        annotator = check_annotator(annotator)
+        with _writing(self._engine) as connection:
+            c = _current_votes.c
+            row = connection.execute(
+                sa.select(_current_votes).where(c.pair_id == pair_id, c.annotator == annotator)
+            ).first()
+            if row is None:
+                raise ValueError(f"{annotator!r} has no vote on pair {pair_id!r} to undo. Vote first.")
+            vote = _vote(row)
+            values = dataclasses.asdict(vote) | {"kind": "undo", "verdict": None, "created": now(), "blind": False}
+            connection.execute(sa.insert(_events).values(**values))
+        return vote
+
+    def votes(self, pair_id: str | None = None) -> list[Vote]:
+        """The votes that stand, oldest first; of one pair, or of all."""
+        query = sa.select(_current_votes).order_by(_current_votes.c.id)
+        if pair_id is not None:
+            query = query.where(_current_votes.c.pair_id == pair_id)
+        with self._engine.connect() as connection:
+            return [_vote(row) for row in connection.execute(query)]
+
+    def recent(self, limit: int = 50, offset: int = 0) -> list[PairRecord]:
+        """The newest pairs first, each with its standing votes."""
+        query = _pair_query().order_by(_pairs.c.created.desc(), _pairs.c.id).limit(limit).offset(offset)
+        with self._engine.connect() as connection:
+            pairs = [_pair(row) for row in connection.execute(query)]
+            wanted = sa.select(_current_votes).where(_current_votes.c.pair_id.in_([pair.id for pair in pairs]))
+            votes = [_vote(row) for row in connection.execute(wanted.order_by(_current_votes.c.id))]
+        return [PairRecord(pair, tuple(vote for vote in votes if vote.pair_id == pair.id)) for pair in pairs]
+
+    def counts(self) -> tuple[int, int]:
+        """How many pairs and how many standing votes there are."""
+        with self._engine.connect() as connection:
+            pairs = connection.scalar(sa.select(sa.func.count()).select_from(_pairs))
+            votes = connection.scalar(sa.select(sa.func.count()).select_from(_current_votes))
+        return int(pairs or 0), int(votes or 0)
+
+
+def _connect(url: str) -> sa.Engine:
+    try:
+        backend = sa.make_url(url).get_backend_name()
+        if backend == "sqlite":
+            engine = sa.create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S})
+            sa.event.listen(engine, "connect", _make_durable)
+        else:
+            engine = sa.create_engine(url, pool_pre_ping=True)
+        engine.connect().close()
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, DBAPIError) as error:
+        reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        raise ValueError(
+            f"The database {_without_password(url)} can't be opened ({reason}). "
+            "Give a URL such as sqlite:///arena.db or postgresql+psycopg://user:password@host/arena."
+        ) from error
+    return engine
+
+
+def _make_durable(connection: Any, _record: Any) -> None:
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+@contextmanager
+def _writing(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """One write transaction. SQLite takes its write lock at once, so reads before the write see no stale state."""
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        yield connection
+
+
+def _without_password(url: str) -> str:
+    try:
+        return sa.make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return repr(url)
+
+
+def _prepare_schema(engine: sa.Engine) -> None:
+    """Create the tables at the first start; refuse a database of a newer program."""
+    try:
+        _create_schema(engine)
+    except DBAPIError:  # another process may have created them between our look and our write
+        _create_schema(engine)
+    with engine.connect() as connection:
+        found = connection.scalar(sa.select(sa.func.max(_versions.c.version)))
+    if found != SCHEMA_VERSION:
+        raise ValueError(
+            f"The database has schema version {found}, this program knows {SCHEMA_VERSION}. "
+            "Update the program, or choose another --database or --data-dir."
+        )
+
+
+def _create_schema(engine: sa.Engine) -> None:
+    with _writing(engine) as connection:
+        inspector = sa.inspect(connection)
+        if inspector.has_table("schema_version"):
+            return
+        _metadata.create_all(connection)
+        connection.execute(sa.text(_CURRENT_VOTES_SQL))
+        connection.execute(sa.insert(_versions).values(version=SCHEMA_VERSION))
+
+
+def _pair_query() -> sa.Select:
+    left, right = _takes.alias("left_take_row"), _takes.alias("right_take_row")
+    columns = [_pairs.c.id, _pairs.c.created]
+    for name, table in (("left", left), ("right", right)):
+        columns += [table.c[field.name].label(f"{name}_{field.name}") for field in dataclasses.fields(Take)]
+    joined = _pairs.join(left, _pairs.c.left_take == left.c.id).join(right, _pairs.c.right_take == right.c.id)
+    return sa.select(*columns).select_from(joined)
+
+
+def _read_pair(connection: sa.Connection, pair_id: str) -> Pair:
+    row = connection.execute(_pair_query().where(_pairs.c.id == pair_id)).first()
+    if row is None:
+        raise ValueError(f"Pair {pair_id!r} is unknown. Generate a pair first, or copy its id from the library.")
+    return _pair(row)
+
+
+def _pair(row: sa.Row) -> Pair:
+    left, right = (
+        Take(**{field.name: getattr(row, f"{side}_{field.name}") for field in dataclasses.fields(Take)})
+        for side in ("left", "right")
+    )
+    return Pair(id=row.id, left=left, right=right, created=_utc(row.created))
+
+
+def _vote(row: sa.Row) -> Vote:
+    values = {field.name: getattr(row, field.name) for field in dataclasses.fields(Vote)}
+    return Vote(**values | {"created": _utc(row.created)})
+
+
+def _utc(moment: datetime) -> datetime:
+    """SQLite forgets the time zone; all our times are UTC."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
