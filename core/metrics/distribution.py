@@ -1,0 +1,56 @@
+"""FID, Diversity and MultiModality of evaluator embeddings (Heusel et al. 2017; Guo et al. 2020, 2022)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+DIVERSITY_PAIRS = 300  # random pairs, T2M
+
+
+def _triangular_root(x: np.ndarray) -> np.ndarray:
+    """R with R^T R = cov(x): QR of the centred rows, no square root of a rounded eigenvalue anywhere."""
+    centred = x - x.mean(0)
+    return np.linalg.qr(centred / np.sqrt(len(x) - 1), mode="r")
+
+
+def fid(real: np.ndarray, generated: np.ndarray) -> float:
+    """Fréchet distance between Gaussians fitted to rows of real (N, D) and generated (M, D).
+
+    tr (S1 S2)^(1/2) is the sum of singular values of R1 R2^T, where S = R^T R. This symmetric form stays exact
+    where a covariance has not full rank (fewer samples than dimensions). ValueError on non-finite rows or N < 2.
+    """
+    real, generated = np.asarray(real, np.float64), np.asarray(generated, np.float64)
+    for name, x in (("real", real), ("generated", generated)):
+        if x.ndim != 2 or len(x) < 2:
+            raise ValueError(f"{name} embeddings have shape {x.shape}; FID needs (N, D) with N of at least 2.")
+        if not np.isfinite(x).all():
+            raise ValueError(f"{name} embeddings hold NaN or infinity; check the motions that produced them.")
+    root_real, root_generated = _triangular_root(real), _triangular_root(generated)
+    cross = np.linalg.svd(root_real @ root_generated.T, compute_uv=False).sum()
+    squared_shift = ((real.mean(0) - generated.mean(0)) ** 2).sum()
+    return float(max(0.0, squared_shift + (root_real**2).sum() + (root_generated**2).sum() - 2 * cross))
+
+
+def mean_pair_distance(x: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
+    """Mean distance of x[..., first, :] to x[..., second, :], averaged over every leading axis."""
+    x = np.asarray(x, np.float64)
+    return float(np.linalg.norm(x[..., first, :] - x[..., second, :], axis=-1).mean())
+
+
+def diversity(x: np.ndarray, rng: np.random.Generator, pairs: int = DIVERSITY_PAIRS) -> float:
+    """Mean distance of `pairs` random pairs of rows of x (N, D); at most N // 2 pairs, so no row meets itself."""
+    pairs = min(pairs, len(x) // 2)
+    if pairs < 1:
+        raise ValueError(f"{len(x)} motions are too few for Diversity; pass at least 2.")
+    order = rng.permutation(len(x))
+    return mean_pair_distance(x, order[:pairs], order[pairs : 2 * pairs])
+
+
+def multimodality(x: np.ndarray) -> float:
+    """Mean distance over all pairs of takes of one text, averaged over texts. x: (texts, takes, D), takes >= 2.
+
+    The published figure draws 10 random pairs of 30 takes; all pairs are its expectation.
+    """
+    if x.ndim != 3 or x.shape[1] < 2:
+        raise ValueError(f"takes have shape {x.shape}; MultiModality needs (texts, takes, D) with 2 takes or more.")
+    return mean_pair_distance(x, *np.triu_indices(x.shape[1], k=1))

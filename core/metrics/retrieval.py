@@ -1,0 +1,88 @@
+"""R-precision and MM-Dist from embeddings of one evaluator, after Guo et al. 2022 (T2M).
+
+A text ranks the motions of its pool by Euclidean distance; R@k is the share of texts whose own motion is among
+the k nearest. Pools never hold one caption twice, since a second "a person walks" would be a wrong miss.
+The published evaluation shuffles and cuts groups of 32; pass those groups as `pools` to reproduce it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+POOL_SIZE = 32  # motions a text is ranked against, T2M
+NEAR_MISS_SIZE = 6  # motions of one action, differing in style, side or order
+TOP_K = 3  # R@1, R@2, R@3
+
+
+def pairwise_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Euclidean distances (..., N, M) between rows of a (..., N, D) and b (..., M, D), in float64."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    squared = (a**2).sum(-1)[..., :, None] + (b**2).sum(-1)[..., None, :] - 2 * a @ np.swapaxes(b, -1, -2)
+    return np.sqrt(np.maximum(squared, 0.0))
+
+
+def matching_distances(text: np.ndarray, motion: np.ndarray) -> np.ndarray:
+    """Distance (N,) of every text (N, D) to its own motion (N, D); its mean is MM-Dist."""
+    if text.shape != motion.shape:
+        raise ValueError(f"text embeddings {text.shape} and motion embeddings {motion.shape} differ; pass row pairs.")
+    return np.linalg.norm(np.asarray(text, np.float64) - np.asarray(motion, np.float64), axis=-1)
+
+
+def distinct_pools(captions: Sequence[Hashable], rng: np.random.Generator, size: int = POOL_SIZE) -> np.ndarray:
+    """Random pools (P, size) of row indices, no caption twice in a pool, no row in two pools.
+
+    P is as large as the captions allow: rows that do not fit are left out at random.
+    Raises ValueError with fewer than `size` distinct captions.
+    """
+    distinct = len(set(captions))
+    if distinct < size:
+        raise ValueError(f"{distinct} distinct captions are fewer than the pool size {size}. Evaluate on more prompts.")
+    rows: dict[Hashable, list[int]] = {}
+    for row in rng.permutation(len(captions)):
+        rows.setdefault(captions[row], []).append(int(row))
+    n_pools = len(captions) // size
+    while (fitting := sum(min(len(r), n_pools) for r in rows.values()) // size) < n_pools:
+        n_pools = fitting
+    kept = [(caption, row) for caption, r in rows.items() for row in r[:n_pools]]
+    chosen = sorted(rng.choice(len(kept), n_pools * size, replace=False))
+    # equal captions stand next to each other, so dealing them out like cards sends them to different pools
+    return np.array([kept[i][1] for i in chosen]).reshape(size, n_pools).T
+
+
+def ranks(text: np.ndarray, motion: np.ndarray, pools: np.ndarray) -> np.ndarray:
+    """Rank (P, S) of each text's own motion within its pool, 0 = nearest. pools: (P, S) row indices."""
+    distances = pairwise_distances(text[pools], motion[pools])  # (P, S, S)
+    own = np.diagonal(distances, axis1=1, axis2=2)[..., None]
+    # a motion that collapsed to one point ties with its whole pool: count ties as half a place each
+    ahead = (distances < own).sum(-1) + 0.5 * ((distances == own).sum(-1) - 1)
+    return ahead
+
+
+def r_precision(text: np.ndarray, motion: np.ndarray, pools: np.ndarray, top_k: int = TOP_K) -> np.ndarray:
+    """R@1 ... R@top_k, (top_k,), each in [0, 1]."""
+    rank = ranks(text, motion, pools)
+    return np.array([(rank < k).mean() for k in range(1, top_k + 1)])
+
+
+def near_miss_pools(
+    actions: Sequence[Hashable], meanings: Sequence[Hashable], rng: np.random.Generator, size: int = NEAR_MISS_SIZE
+) -> np.ndarray:
+    """Pools (P, size) of rows with one action but different meanings: other style, other side, other order.
+
+    Plain pools saturate because any two actions look unlike; these ask for what distinguishes near misses.
+    actions[i], meanings[i]: labels of row i; two paraphrases of one thing have one meaning and never meet.
+    Raises ValueError if no action has `size` meanings.
+    """
+    rows: dict[Hashable, list[int]] = {}
+    for row, action in enumerate(actions):
+        rows.setdefault(action, []).append(row)
+    pools = [
+        np.array(group)[distinct_pools([meanings[i] for i in group], rng, size)]
+        for group in rows.values()
+        if len({meanings[i] for i in group}) >= size
+    ]
+    if not pools:
+        raise ValueError(f"no action has {size} different meanings; evaluate on more prompts or use smaller pools.")
+    return np.concatenate(pools)
