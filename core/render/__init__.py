@@ -1,0 +1,1 @@
+"""Pictures, video and browser packs of moving bodies."""
