@@ -64,6 +64,20 @@ class TimestepEmbedder(nn.Module):
         return self.time_embed(self.sequence_pos_encoder.pe[t, 0])
 
 
+class PlainTransformer(nn.Module):
+    """Layers one after another, without skips or a last norm."""
+
+    def __init__(self, layer: TransformerConfig, count: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(TransformerLayer(layer) for _ in range(count))
+
+    def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
+        """x: (B, S, D). padding: (B, S) bool, True = hidden. Returns (B, S, D)."""
+        for layer in self.layers:
+            x = layer(x, padding=padding)
+        return x
+
+
 class Mdm(nn.Module):
     """Clean-motion prediction x0(x_t, t, text) on normalised features; parameter names as published."""
 
@@ -75,8 +89,7 @@ class Mdm(nn.Module):
         self.sequence_pos_encoder = SinusoidTable(width)
         self.dropout = nn.Dropout(config.dropout)
         layer = TransformerConfig(width, config.ff_width, 1, config.heads, config.dropout)
-        layers = nn.ModuleList(TransformerLayer(layer) for _ in range(config.layers))
-        self.seqTransEncoder = nn.ModuleDict({"layers": layers})
+        self.seqTransEncoder = PlainTransformer(layer, config.layers)
         self.embed_timestep = TimestepEmbedder(self.sequence_pos_encoder, width)
         self.embed_text = nn.Linear(config.text_width, width)
         self.output_process = nn.ModuleDict({"poseFinal": nn.Linear(width, config.features)})
@@ -95,9 +108,7 @@ class Mdm(nn.Module):
         condition = self.embed_timestep(t.expand(batch)) + self.embed_text(text)  # (B, D)
         sequence = torch.cat([condition[:, None], self.input_process["poseEmbedding"](x_t)], dim=1)  # (B, 1 + F, D)
         sequence = self.dropout(sequence + self.sequence_pos_encoder.pe[: 1 + frames, 0])
-        padding = self._padding(lengths, frames, x_t.device)
-        for layer in self.seqTransEncoder["layers"]:
-            sequence = layer(sequence, padding=padding)
+        sequence = self.seqTransEncoder(sequence, self._padding(lengths, frames, x_t.device))
         return self.output_process["poseFinal"](sequence[:, 1:])
 
     def _padding(self, lengths: Tensor | Sequence[int] | None, frames: int, device: torch.device) -> Tensor | None:
