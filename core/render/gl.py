@@ -18,12 +18,13 @@ from types import ModuleType
 
 import numpy as np
 
+from core.render.camera import FIELD_OF_VIEW, look_along
+
 SHADER_DIR = Path(__file__).with_name("shaders")
 KEY_LIGHT = np.array([-0.45, -1.0, -0.55]) / np.linalg.norm([-0.45, -1.0, -0.55])  # direction in which the light falls
 BACKGROUND = (0.918, 0.930, 0.948)  # RGB, also the colour of the fog
 COLOR_A = (0.33, 0.54, 0.84)  # RGB
 COLOR_B = (0.92, 0.58, 0.30)  # RGB
-FIELD_OF_VIEW = np.deg2rad(30.0)
 FLOOR_HALF_SIZE_M = 18.0
 SHADOW_LIFT_M = 0.006  # above the floor, against depth fighting
 SHADOW_SINK = 0.002  # metres lower for each metre of height, so that the darker shadow of lower parts wins
@@ -148,9 +149,7 @@ class LivePrimitive(pyrender.Primitive):
         )
 
     def update(self, positions_normals: np.ndarray) -> None:
-        """Overwrite positions and normals (V, 6) float32, C-contiguous; the context must be current."""
-        if not self._in_context():
-            self._add_to_context()
+        """Overwrite positions and normals (V, 6) float32, C-contiguous; the mesh must be in the context."""
         GL.glBindBuffer(GL.GL_ARRAY_BUFFER, self._buffers[0])
         GL.glBufferSubData(GL.GL_ARRAY_BUFFER, 0, positions_normals.nbytes, positions_normals)
         GL.glBindBuffer(GL.GL_ARRAY_BUFFER, 0)
@@ -165,7 +164,7 @@ class PaneRenderer(pyrender.Renderer):
         self._program_cache = ShaderProgramCache(shader_dir=str(SHADER_DIR))
         self._pane = (0, 0, 2, 2)  # x, y, width, height in pixels
 
-    def draw(self, stage: Stage, bodies: list[np.ndarray], cameras: list[np.ndarray], size: tuple[int, int]):
+    def draw(self, stage: Stage, bodies: list[np.ndarray], cameras: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """One picture of (V, 6) bodies, each in its own pane under its own (4, 4) camera pose.
 
         Returns (height, width, 3) uint8 RGB, top row first.
@@ -225,7 +224,7 @@ class Stage:
         for mesh in self._meshes:
             self.scene.add(mesh)
         self._floor = self.scene.add(pyrender.Mesh([_floor()]))
-        self.scene.add(pyrender.DirectionalLight(color=(1.0, 0.98, 0.95), intensity=0.62), pose=_look_along(KEY_LIGHT))
+        self.scene.add(pyrender.DirectionalLight(color=(1.0, 0.98, 0.95), intensity=0.62), pose=look_along(KEY_LIGHT))
         self._camera = self.scene.add(pyrender.PerspectiveCamera(yfov=FIELD_OF_VIEW, znear=0.1, zfar=60.0))
 
     def show(self, index: int, body: np.ndarray, T_world_camera: np.ndarray) -> None:
@@ -242,20 +241,3 @@ class Stage:
 def _floor():
     corners = np.array([[-1, 0, -1], [-1, 0, 1], [1, 0, 1], [1, 0, -1]], np.float32) * FLOOR_HALF_SIZE_M
     return pyrender.Primitive(positions=corners, indices=np.array([[0, 1, 2], [0, 2, 3]]), mode=GL.GL_TRIANGLES)
-
-
-def _look_along(direction: np.ndarray) -> np.ndarray:
-    """(4, 4) pose whose -Z axis is `direction`, Y as near to up as it gets."""
-    pose = np.eye(4)
-    pose[:3, 2] = -direction / np.linalg.norm(direction)
-    pose[:3, 0] = np.cross([0.0, 1.0, 0.0], pose[:3, 2])
-    pose[:3, 0] /= np.linalg.norm(pose[:3, 0])
-    pose[:3, 1] = np.cross(pose[:3, 2], pose[:3, 0])
-    return pose
-
-
-def camera_pose(target: np.ndarray, direction: np.ndarray, distance_m: float) -> np.ndarray:
-    """(4, 4) pose of a camera that looks along `direction` (3,) at `target` (3,) from `distance_m`."""
-    pose = _look_along(direction)
-    pose[:3, 3] = target + pose[:3, 2] * distance_m
-    return pose

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 from scipy.sparse import csr_matrix
 
 from core.motion.skeleton import FPS
+from core.render.camera import camera_poses
 
 if TYPE_CHECKING:
     from core.render.gl import PaneRenderer
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 
 SIZE = (960, 480)  # pixels, width x height
-CAMERA_DIRECTION = np.array([-0.42, -0.26, -1.0])  # from in front, a little to the left of the body and above it
-CAMERA_SMOOTHING_S = 0.35  # standard deviation of the filter on the camera's path
-SHARED_RADIUS_M = 0.8  # how far a body may leave the middle of the pair before its pane goes after it
-MARGIN = 1.18  # room around the bodies
 LABEL_SHARE = 0.07  # height of the letters A and B, of the picture's height
 
 _gl_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="opengl")
@@ -107,35 +103,6 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray, operator: csr_matrix
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
-def camera_targets(bodies: list[np.ndarray], fps: float) -> tuple[np.ndarray, float]:
-    """Where the camera of each pane looks, and how much height and width it must cover.
-
-    bodies: one or two (F, V, 3), the shorter held. Both panes look at the smoothed middle of the pair; when a body is further than
-    SHARED_RADIUS_M from it, its own pane follows. Returns targets (panes, F, 3) and a radius in metres.
-    """
-    frames = np.arange(max(len(body) for body in bodies))
-    held = [np.minimum(frames, len(body) - 1) for body in bodies]
-    low = np.stack([body.min(axis=1)[i] for body, i in zip(bodies, held, strict=True)])  # (panes, F, 3)
-    high = np.stack([body.max(axis=1)[i] for body, i in zip(bodies, held, strict=True)])
-    centre = np.stack([body.mean(axis=1)[i] for body, i in zip(bodies, held, strict=True)])
-    middle = centre.mean(axis=0)
-    offset = (centre - middle) * (1.0, 0.0, 1.0)
-    distance = np.linalg.norm(offset, axis=-1, keepdims=True)
-    targets = middle + offset * np.maximum(0.0, 1.0 - SHARED_RADIUS_M / np.maximum(distance, 1e-9))
-    targets[..., 1] = 0.5 * (high[..., 1].max() + min(low[..., 1].min(), 0.0))
-    targets = _smooth(targets, CAMERA_SMOOTHING_S * fps)
-    reach = np.maximum(np.abs(high - targets), np.abs(low - targets))
-    side = np.linalg.norm(reach[..., [0, 2]], axis=-1).max() * 0.85  # the widest corner is rarely seen broadside
-    return targets, float(max(side, reach[..., 1].max(), 0.5))
-
-
-def _smooth(paths: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian filter along axis 1 that keeps the speed at both ends (odd reflection)."""
-    margin = int(np.ceil(3 * sigma))
-    padded = np.pad(paths, ((0, 0), (margin, margin), (0, 0)), mode="reflect", reflect_type="odd")
-    return gaussian_filter1d(padded, sigma, axis=1, truncate=3)[:, margin : margin + paths.shape[1]]
-
-
 # ---------------------------------------------------------------------------------------------------- drawing
 
 
@@ -174,8 +141,8 @@ def _renderer() -> PaneRenderer:
 def _frames(bodies: list[np.ndarray], faces: np.ndarray, fps: float, size: tuple[int, int]) -> Generator[np.ndarray]:
     """Yield (H, W, 3) pictures; the next one is drawn while the caller works on the last."""
     faces = np.asarray(faces)
-    targets, radius = camera_targets(bodies, fps)
-    total = targets.shape[1]
+    cameras = camera_poses(bodies, fps, aspect=size[0] / len(bodies) / size[1])  # (panes, F, 4, 4)
+    total = cameras.shape[1]
     operator = normal_operator(bodies[0].shape[1], faces)
     labels = _labels(size) if len(bodies) == 2 else []
     with _one_job:
@@ -183,16 +150,11 @@ def _frames(bodies: list[np.ndarray], faces: np.ndarray, fps: float, size: tuple
         from core.render import gl  # imported by now, in the thread it belongs to
 
         stage = _gl_thread.submit(gl.Stage, bodies[0].shape[1], faces, len(bodies)).result()
-        aspect = min(1.0, size[0] / len(bodies) / size[1])
-        distance = MARGIN * radius / (np.tan(gl.FIELD_OF_VIEW / 2) * aspect)
 
         def draw(frame: int) -> np.ndarray:
-            packed, cameras = [], []
-            for body, path in zip(bodies, targets, strict=True):
-                vertices = body[min(frame, len(body) - 1)]
-                packed.append(np.hstack([vertices, vertex_normals(vertices, faces, operator)]).astype(np.float32))
-                cameras.append(gl.camera_pose(path[frame], CAMERA_DIRECTION, distance))
-            return renderer.draw(stage, packed, cameras, size)
+            return renderer.draw(
+                stage, [_pack(body, frame, faces, operator) for body in bodies], cameras[:, frame], size
+            )
 
         pending = _gl_thread.submit(draw, 0)
         for i in range(total):
@@ -200,6 +162,12 @@ def _frames(bodies: list[np.ndarray], faces: np.ndarray, fps: float, size: tuple
             if i + 1 < total:
                 pending = _gl_thread.submit(draw, i + 1)
             yield _burn_in(picture, labels)
+
+
+def _pack(body: np.ndarray, frame: int, faces: np.ndarray, operator: csr_matrix) -> np.ndarray:
+    """Positions and normals (V, 6) float32 of one frame of (F, V, 3), the last one when there are no more."""
+    vertices = body[min(frame, len(body) - 1)]
+    return np.hstack([vertices, vertex_normals(vertices, faces, operator)])
 
 
 def _labels(size: tuple[int, int]) -> list[tuple[int, int, np.ndarray]]:

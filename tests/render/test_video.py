@@ -6,8 +6,6 @@ import pytest
 import trimesh
 
 from core.render.video import (
-    SHARED_RADIUS_M,
-    camera_targets,
     normal_operator,
     render_frame,
     render_pair_mp4,
@@ -111,20 +109,6 @@ def test_normals_of_a_sphere_point_outwards():
     vertices, faces = np.asarray(sphere.vertices, np.float32), np.asarray(sphere.faces)
     normals = vertex_normals(vertices, faces, normal_operator(len(vertices), faces))
     np.testing.assert_allclose(normals, vertices, atol=0.03)
-
-
-def test_both_panes_share_the_camera_until_the_bodies_part():
-    """A sliding body looks still when each camera simply follows its own body."""
-    near, _ = walker(40, velocity=(0.3, 0.0, 1.0))
-    other, _ = walker(40, velocity=(-0.3, 0.0, 1.0))
-    targets, _ = camera_targets([near, other], fps=20)
-    np.testing.assert_allclose(targets[0], targets[1], atol=1e-6)
-
-    far, _ = walker(200, velocity=(4.0, 0.0, 0.0))
-    away, _ = walker(200, velocity=(-4.0, 0.0, 0.0))
-    targets, radius = camera_targets([far, away], fps=20)
-    assert np.abs(targets[0, :, 0] - far.mean(axis=1)[:, 0]).max() < SHARED_RADIUS_M + 0.01
-    assert radius < 2.0
 
 
 @pytest.mark.parametrize(
