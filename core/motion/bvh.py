@@ -224,9 +224,10 @@ def write_bvh(
 ) -> None:
     """Write a BVH with root channels XYZ position + ZXY rotation and ZXY rotation elsewhere.
 
-    offsets (J, 3) rest offsets from the parent and root_positions (F, 3) in metres; rotations (F, J, 3, 3)
-    R_parent_joint; unit_scale: file units per metre (100 = centimetres, the custom). Joint 0 is the root; its rest offset is written
-    as zero because readers disagree on whether to add it. Joints are written depth first, as BVH demands.
+    offsets (J, 3): rest offsets from the parent, root_positions (F, 3): both in metres. rotations (F, J, 3, 3):
+    R_parent_joint. unit_scale: file units per metre (100 = centimetres, the custom). Joint 0 is the root; its rest
+    offset is written as zero because readers disagree on whether to add it. Joints are written depth first, as BVH
+    demands.
     Raises ValueError for shapes that don't fit or values that are not finite. Atomic.
     """
     offsets, root_positions, rotations = (np.asarray(a, np.float64) for a in (offsets, root_positions, rotations))

@@ -38,8 +38,8 @@ def extract_humanml3d(joints: np.ndarray, tgt_offsets: np.ndarray | None = None)
 
 
 def retarget(joints: np.ndarray, tgt_offsets: np.ndarray) -> np.ndarray:
-    """Joints (F, 22, 3) -> the same bone directions with the bone lengths of tgt_offsets (22, 3), root path scaled by leg
-    length."""
+    """Give joints (F, 22, 3) the bone lengths of tgt_offsets (22, 3); bone directions stay, the root path is scaled by
+    the ratio of leg lengths."""
     if tgt_offsets.shape != (N_JOINTS, 3) or not np.isfinite(tgt_offsets).all():
         raise ValueError(f"tgt_offsets have shape {tgt_offsets.shape}, needed are (22, 3) finite offsets in metres.")
     knee, ankle = JOINT["right_knee"], JOINT["right_ankle"]
