@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from core.data.caption_subjects import Subject, allowed_genders, pick_subject
 from core.data.caption_words import (
     ACTION_NOUNS,
     ACTION_PHRASES,
@@ -30,6 +31,7 @@ from core.data.caption_words import (
     TOO_SLOW_VERBS,
 )
 from core.data.english import Form, inflect, tidy, with_article
+from core.text.duration import suggest_duration_s as suggest_duration_s
 
 Relation = Literal["single", "then", "while"]
 
@@ -84,56 +86,6 @@ def n_paraphrases(action: str, style: str) -> int:
     words = STYLE_WORDS[style]
     expressions = len(words.adjectives) + len(words.adverbs) + len(words.clauses) + len(words.nouns)
     return len(ACTION_PHRASES[action]) * max(1, expressions)
-
-
-# --- who does it ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Subject:
-    """Subject of a sentence: noun (takes adjectives) or pronoun, its gender and grammatical number."""
-
-    text: str
-    gender: Literal["male", "female", "neutral"] = "neutral"
-    plural: bool = False
-    pronoun: bool = False
-
-
-_NEUTRAL = (
-    [Subject("a person")] * 8
-    + [Subject("the person")] * 3
-    + [Subject("someone", pronoun=True)] * 2
-    + [Subject("the figure"), Subject("a figure"), Subject("this person"), Subject("person"), Subject("a character")]
-    + [Subject("somebody", pronoun=True), Subject("they", plural=True, pronoun=True), Subject("a human")]
-)
-_MALE = (
-    [Subject("a man", "male")] * 4
-    + [Subject("the man", "male"), Subject("a guy", "male"), Subject("a guy", "male")]
-    + [Subject("he", "male", pronoun=True)]
-)
-_FEMALE = [Subject("a woman", "female")] * 3 + [
-    Subject("the woman", "female"),
-    Subject("a lady", "female"),
-    Subject("she", "female", pronoun=True),
-]
-
-
-def allowed_genders(styles: Sequence[str]) -> tuple[str, ...]:
-    """Genders a subject may have so that it doesn't contradict a masculine or feminine style."""
-    masculine, feminine = "masculine" in styles, "feminine" in styles
-    if masculine and feminine:
-        return ("neutral",)
-    if masculine:
-        return ("neutral", "male")
-    return ("neutral", "female") if feminine else ("neutral", "male", "female")
-
-
-def _pick_subject(styles: Sequence[str], rng: random.Random) -> Subject:
-    pools = {"neutral": _NEUTRAL, "male": _MALE, "female": _FEMALE}
-    weights = {"neutral": 0.6, "male": 0.25, "female": 0.15}
-    genders = allowed_genders(styles)
-    gender = rng.choices(genders, [weights[name] for name in genders])[0]
-    return rng.choice(pools[gender])
 
 
 # --- verbs ---------------------------------------------------------------------------------------------------------
@@ -353,7 +305,7 @@ def caption(segments: Sequence[Segment], relation: Relation, rng: random.Random)
     """
     _check(segments, relation)
     styles = [segment.style for segment in segments]
-    subject = _pick_subject(styles, rng)
+    subject = pick_subject(styles, rng)
     if rng.random() < 0.12:
         context = _Context.draw(Subject("person"), allowed_genders(styles), rng, terse=True)
         return _terse(segments, relation, context, rng)
@@ -391,3 +343,20 @@ def canonical_caption(segments: Sequence[Segment], relation: Relation) -> str:
             first, second = second, first
         return f"{who} {phrase(first, 's')} while {phrase(second, 'ing')}"
     return f"{who} " + ", then ".join(phrase(segment, "s") for segment in segments)
+
+
+_SURPRISE_GESTURES = tuple(action for action in ACTIONS if action.startswith(("wave-", "raise-")))
+
+
+def surprise(seed: int) -> str:
+    """A random prompt from the grammar; equal seeds give equal prompts."""
+    rng = random.Random(seed)
+    relation: Relation = rng.choice(["single", "then", "while"])
+    style = rng.choice(STYLES)
+    if relation == "single":
+        segments = [Segment(rng.choice(ACTIONS), style)]
+    elif relation == "then":
+        segments = [Segment(action, style) for action in rng.sample(ACTIONS, 2)]
+    else:
+        segments = [Segment(rng.choice(("walk", "run")), style), Segment(rng.choice(_SURPRISE_GESTURES), style)]
+    return caption(segments, relation, rng)

