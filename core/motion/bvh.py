@@ -7,6 +7,7 @@ R = R_first @ R_second @ R_third; a position channel replaces the joint's OFFSET
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,12 +62,12 @@ def read_bvh(path: str | Path) -> Bvh:
     text = path.read_text(encoding="utf-8-sig", errors="replace")
     if text.split(None, 1)[:1] != ["HIERARCHY"]:
         raise ValueError(f"{path.name} is not a BVH file: it does not start with HIERARCHY. Choose a .bvh file.")
-    head, found, motion = text.partition("MOTION")
-    if not found:
+    section = re.search(r"^\s*MOTION\s*$", text, re.MULTILINE)
+    if section is None:
         raise ValueError(f"{path.name} has no MOTION section. The file is cut, export it again.")
-    tree = _parse_hierarchy(head.split(), path.name)
+    tree = _parse_hierarchy(text[: section.start()].split(), path.name)
     n_channels = sum(len(c) for c in tree.channels)
-    n_frames, frame_time, rows = _parse_motion_header(motion, path.name)
+    n_frames, frame_time, rows = _parse_motion_header(text[section.end() :], path.name)
     values = _parse_values(rows, n_frames, n_channels, path.name, line=text.count("\n", 0, len(text) - len(rows)) + 1)
     positions, rotations = _local_transforms(values, tree)
     return Bvh(tuple(tree.names), np.array(tree.parents), np.array(tree.offsets), positions, rotations, frame_time)

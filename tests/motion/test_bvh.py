@@ -91,6 +91,10 @@ def test_any_channel_order_reads_as_bvhio_reads_it(write, order):
     np.testing.assert_allclose(read_bvh(path).forward()[0][1], _bvhio_joints(path, 1, read_bvh(path).names), atol=1e-4)
 
 
+def test_a_joint_may_be_called_motion(write):
+    assert read_bvh(write(TINY.replace("JOINT arm", "JOINT MOTION_arm"))).names[1] == "MOTION_arm"
+
+
 def test_windows_line_ends_change_nothing(write):
     unix = read_bvh(write(TINY)).forward()[0]
     np.testing.assert_array_equal(read_bvh(write(TINY.replace("\n", "\r\n"))).forward()[0], unix)
