@@ -1,0 +1,106 @@
+"""Low-rank adapters (LoRA, Hu et al. 2022): W + (alpha / rank) B A with B zero at the start.
+
+Written as parametrizations of the weight itself, so that fused attention, which never calls its Linear layers,
+is adapted too. A disabled adapter gives back the base weights exactly: the base model costs no second copy.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+_ATTENTION_WEIGHTS = ("in_proj_weight",)  # nn.MultiheadAttention keeps query, key and value in one matrix
+
+
+class LowRank(nn.Module):
+    """weight (out, in) -> weight + scale * b @ a while enabled. a: (rank, in), b: (out, rank)."""
+
+    def __init__(self, weight: Tensor, rank: int, alpha: float, generator: torch.Generator) -> None:
+        super().__init__()
+        out_width, in_width = weight.shape
+        a = torch.randn(rank, in_width, generator=generator) / math.sqrt(in_width)
+        self.a = nn.Parameter(a.to(weight))
+        self.b = nn.Parameter(weight.new_zeros(out_width, rank))
+        self.scale = alpha / rank
+        self.enabled = True
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + self.scale * (self.b @ self.a) if self.enabled else weight
+
+
+def linear_weights(module: nn.Module) -> list[str]:
+    """Names of all matrices that adapters can sit on: Linear weights and attention projections."""
+    names = []
+    for name, part in module.named_modules():
+        prefix = f"{name}." if name else ""
+        if isinstance(part, nn.Linear):
+            names.append(prefix + "weight")
+        names += [prefix + w for w in _ATTENTION_WEIGHTS if isinstance(getattr(part, w, None), nn.Parameter)]
+    return names
+
+
+class Lora:
+    """Adapters on the matrices of `module` whose name matches `targets`; every other parameter is frozen.
+
+    targets: regular expression searched in names such as "blocks.0.attention.out_proj.weight".
+    Raises ValueError if nothing matches or the rank is below 1. Side effect: changes `module` in place.
+    """
+
+    def __init__(self, module: nn.Module, rank: int = 8, alpha: float = 16.0, targets: str = "", seed: int = 0) -> None:
+        if rank < 1:
+            raise ValueError(f"rank={rank} must be at least 1.")
+        names = [name for name in linear_weights(module) if re.search(targets, name)]
+        if not names:
+            raise ValueError(
+                f"targets={targets!r} matches no linear weight. Names look like {linear_weights(module)[:3]}."
+            )
+        for parameter in module.parameters():
+            parameter.requires_grad_(False)
+        generator = torch.Generator().manual_seed(seed)
+        self.module = module
+        self.adapters: dict[str, LowRank] = {}
+        for name in names:
+            owner, weight = self._owner(name)
+            adapter = LowRank(getattr(owner, weight), rank, alpha, generator)
+            parametrize.register_parametrization(owner, weight, adapter)
+            self.adapters[name] = adapter
+
+    def _owner(self, name: str) -> tuple[nn.Module, str]:
+        path, _, weight = name.rpartition(".")
+        return self.module.get_submodule(path), weight
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What the optimiser trains."""
+        return [p for adapter in self.adapters.values() for p in (adapter.a, adapter.b)]
+
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        """{weight name + ".a" or ".b": parameter}, the adapters only."""
+        return {f"{name}.{k}": getattr(adapter, k) for name, adapter in self.adapters.items() for k in "ab"}
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Inside, the module is its own base."""
+        for adapter in self.adapters.values():
+            adapter.enabled = False
+        try:
+            yield
+        finally:
+            for adapter in self.adapters.values():
+                adapter.enabled = True
+
+    def merge(self) -> None:
+        """Fold the adapters into the weights and leave an ordinary module with its original parameter names."""
+        for name in self.adapters:
+            owner, weight = self._owner(name)
+            with torch.no_grad():
+                merged = getattr(owner, weight).clone()
+            parametrize.remove_parametrizations(owner, weight, leave_parametrized=False)
+            with torch.no_grad():
+                getattr(owner, weight).copy_(merged)
+        self.adapters = {}

@@ -1,0 +1,76 @@
+"""Settings of one alignment run; defaults are the best found on the default data (see the model card)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from core.align.plans import METHODS, PlanOptions
+
+
+@dataclass(frozen=True)
+class GuardConfig:
+    """What keeps the policy from pleasing the reward only."""
+
+    anchor_weight: float = 0.3  # on mean |x0_hat - base x0_hat|^2; 0 = off
+    ema: float = 0.97  # decay of the averaged policy, per optimiser step; 0 = off
+    saturation: float | None = None  # reward above which more is worth less and less, e.g. the mean of real motions
+    saturation_sharpness: float = 20.0  # 1 / width of that bend, per unit of reward
+    physical_weight: float = 0.05  # reward units per 100 % excess of skating or acceleration; needs a PhysicalTerm
+    monitor_every: int = 20  # updates between checks on held-out prompts; 0 = never
+    max_diversity_loss: float = 0.15  # stop where diversity falls by more than this share of the base's
+    max_skating_gain: float = 0.25  # ... or skating rises by more than this share
+    max_acceleration_gain: float = 0.35  # ... or acceleration
+    max_distance: float = 1.0  # ... or mean |x0 - base x0|^2 exceeds this multiple of the base's own variance
+    alarm_patience: int = 2  # ... or ensemble members part in this many checks on end
+    alarm_tolerance: float = 0.002  # fall of a member's reward that counts as parting
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.ema < 1.0:
+            raise ValueError(f"ema={self.ema} is outside [0, 1).")
+        for name in ("anchor_weight", "physical_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} must not be negative.")
+
+
+@dataclass(frozen=True)
+class AlignConfig:
+    """One run: method, length, optimiser, adapters."""
+
+    method: str = "easytune"  # a key of core.align.plans.METHODS
+    steps: int = 20  # DDIM sampling steps T; 50 in the paper, 20 is as good here at 2.5x less cost
+    last_k: int | None = 4  # trained steps, from the end; None = all. A fifth of the steps, as published
+    share: float = 0.2  # AlignProp: probability that a step keeps its gradient
+    guidance_scale: float = 2.5  # classifier-free guidance weight while aligning and sampling; 7.5 in MLD
+    updates: int = 240  # batches of prompts; an EasyTune batch makes last_k optimiser steps
+    batch: int = 16  # prompts a batch over all processes; 64 in the paper
+    micro_batch: int | None = None  # rows held in memory at once; gradients add up to those of the whole batch
+    lr: float = 6e-5  # AdamW; 1e-5 in the paper with full weights
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    clip: float = 1.0  # gradient norm limit, published code
+    reward_weight: float = 1.0  # lambda of EasyTune's loss
+    noise_power: float = 0.5  # weight alpha_bar_t ** noise_power of a step's reward; 0 = all steps alike
+    eta: float = 0.0  # DDIM noise; must be above 0 for easytune-sde to differ from the ODE path
+    lora_rank: int = 8  # 0 = train all weights of the denoiser
+    lora_alpha: float = 16.0
+    precision: str = "float32"  # or "bfloat16" where the device has it
+    seed: int = 0
+    save_every: int = 10  # updates between saved states
+    guards: GuardConfig = field(default_factory=GuardConfig)
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"method={self.method!r} is unknown. Choose one of {', '.join(METHODS)}.")
+        for name in ("steps", "updates", "batch", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+        if self.last_k is not None and not 1 <= self.last_k <= self.steps:
+            raise ValueError(f"last_k={self.last_k} is outside 1-{self.steps} (steps). Use None for all steps.")
+        if self.micro_batch is not None and self.micro_batch < 1:
+            raise ValueError(f"micro_batch={self.micro_batch} must be at least 1, or None for the whole batch.")
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision={self.precision!r} is unknown. Choose float32 or bfloat16.")
+
+    def plan_options(self) -> PlanOptions:
+        """What core.align.plans.make_plan reads."""
+        return PlanOptions(self.steps, self.last_k, self.share)

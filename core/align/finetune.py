@@ -1,0 +1,237 @@
+"""The one loop that runs any plan of core.align.plans; EasyTune, DRaFT, DRTune ... differ in their data only.
+
+Symbols: x_t (B, L, D) noised latent, x0_hat the clean estimate, alpha_t = sqrt(alpha_bar_t), sg stop-gradient.
+
+1. Cut the plan into segments that end with an optimiser update (EasyTune: every step; chain methods: one).
+2. Within a segment, for each step: x0_hat = f(x_t or sg(x_t)), reward as planned, x_{t-1} = DDIM(x_t, x0_hat).
+3. Backward and step. Afterwards x_t is a plain tensor again: memory is that of one segment.
+4. Replayed steps (terminal gradient): loss = -<g, x0_hat(sg(x_t))> with g = dR/dx_0 taken at the final motion.
+
+Where only the network's *input* is detached, the chain itself stays attached in noise form: with eps from sg(x_t),
+x0_hat = (x_t - sigma_t eps) / alpha_t. That equals x0_hat(sg(x_t)) + (x_t - sg(x_t)) / alpha_t for any parametrisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.align.config import AlignConfig
+from core.align.guards import Objective, anchor
+from core.align.plans import Plan, RewardOn, StepPlan, segments
+from core.align.policy import Ema, Policy
+from core.diffusion.protocol import MotionDiffusion, Schedule
+
+
+@dataclass(frozen=True)
+class AlignBatch:
+    """Prompts of one update. text: what model and reward understand, one row a sample; lengths: (B,) frames."""
+
+    text: Any
+    lengths: Tensor
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+
+@dataclass
+class StepRecord:
+    """What happened at one optimiser update. step: last sampling step it covers; grad_norm before clipping."""
+
+    step: int
+    reward: float
+    loss: float
+    grad_norm: float
+
+
+@dataclass
+class Rows:
+    """Rows of a batch on their way from noise to motion; share: their part of the whole batch."""
+
+    x_t: Tensor
+    text: Any
+    lengths: Tensor
+    generators: Sequence[torch.Generator]
+    share: float
+    replay: list[tuple[int, Tensor]] = field(default_factory=list)
+    terminal_gradient: Tensor | None = None
+
+    def noise(self) -> Tensor:
+        """Fresh noise like x_t; a row's noise does not depend on which rows travel with it."""
+        return row_noise(self.generators, tuple(self.x_t.shape[1:])).to(self.x_t)
+
+
+def take_rows(value: Any, rows: slice) -> Any:
+    """Rows of a batch made of tensors, sequences, dicts and dataclasses; anything without rows is kept."""
+    if isinstance(value, Tensor | list | tuple):
+        return value[rows]
+    if isinstance(value, dict):
+        return {name: take_rows(part, rows) for name, part in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: take_rows(getattr(value, f.name), rows) for f in fields(value)})
+    return value
+
+
+def row_generators(seed: int, update: int, rows: range) -> list[torch.Generator]:
+    """One random stream a row, a pure function of (seed, update, row): nothing to restore on resume."""
+    if not (0 <= seed < 2**20 and update < 2**24 and rows.stop <= 2**16):
+        raise ValueError(f"seed={seed}, update={update}, rows={rows} are beyond 2^20, 2^24, 2^16.")
+    return [torch.Generator().manual_seed((seed << 40) + (update << 16) + row) for row in rows]
+
+
+def row_noise(generators: Sequence[torch.Generator], shape: tuple[int, ...]) -> Tensor:
+    """Standard normal noise (B, *shape), float32 on the CPU."""
+    return torch.stack([torch.randn(shape, generator=g) for g in generators])
+
+
+@dataclass
+class Finetuner:
+    """Everything an update needs. reduce: averages a gradient over processes, None for one process."""
+
+    model: MotionDiffusion
+    objective: Objective
+    schedule: Schedule
+    policy: Policy
+    optimizer: torch.optim.Optimizer
+    config: AlignConfig
+    ema: Ema | None = None
+    reduce: Callable[[Tensor], Tensor] | None = None
+
+    def run(
+        self, plan: Plan, x_T: Tensor, batch: AlignBatch, generators: Sequence[torch.Generator]
+    ) -> list[StepRecord]:
+        """One trajectory of `batch` from noise x_T (B, L, D) by `plan`. Side effect: the plan's optimiser updates."""
+        if len(plan) > len(self.schedule.timesteps):
+            raise ValueError(f"the plan has {len(plan)} steps, the schedule {len(self.schedule.timesteps)}.")
+        size = self.config.micro_batch or len(batch)
+        cuts = [slice(start, min(start + size, len(batch))) for start in range(0, len(batch), size)]
+        chunks = [
+            Rows(x_T[c], take_rows(batch.text, c), batch.lengths[c], generators[c], (c.stop - c.start) / len(batch))
+            for c in cuts
+        ]
+        records = []
+        for segment in segments(plan):
+            losses = [self._backward(*self._run_segment(rows, plan, segment), rows) for rows in chunks]
+            records += self._update(segment[-1], losses)
+        for index in reversed(range(len(chunks[0].replay))):  # low noise first, where the gradient is truest
+            losses = [self._backward(*self._replay(rows, index), rows) for rows in chunks]
+            records += self._update(chunks[0].replay[index][0], losses)
+        return records
+
+    def _run_segment(self, rows: Rows, plan: Plan, segment: range) -> tuple[Tensor, float]:
+        """Steps of one segment for some rows; returns loss and mean reward, leaves rows.x_t without gradient."""
+        loss, rewards = rows.x_t.new_zeros(()), []
+        for step in segment:
+            now, x_t = plan[step], rows.x_t
+            if now.replay:
+                rows.replay.append((step, x_t.detach()))
+            x0_hat, x_prev = self._denoise(rows, x_t, step, now)
+            if now.keep_grad:
+                loss = loss + self._anchor(rows, x_t, x0_hat, step)
+            if now.reward is not None:
+                term, reward = self._reward(rows, x0_hat, x_prev, step, now)
+                loss = loss + term
+                rewards.append(reward)
+            rows.x_t = x_prev.detach() if now.detach_chain else x_prev
+        rows.x_t = rows.x_t.detach()
+        return loss, sum(rewards) / len(rewards) if rewards else float("nan")
+
+    def _predict(self, rows: Rows, x_t: Tensor, step: int) -> Tensor:
+        t = self.schedule.timesteps[step]
+        with torch.autocast(x_t.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            x0_hat = self.model.predict_x0(x_t, t, rows.text, self.config.guidance_scale, rows.lengths)
+        return x0_hat.to(x_t.dtype)
+
+    def _denoise(self, rows: Rows, x_t: Tensor, step: int, now: StepPlan) -> tuple[Tensor, Tensor]:
+        """x0_hat and x_{t-1}, (B, L, D) each, with gradient only as planned."""
+        seen = x_t.detach() if now.detach_input else x_t
+        with torch.set_grad_enabled(now.keep_grad):
+            x0_hat = self._predict(rows, seen, step)
+        if x_t.requires_grad and now.detach_input:
+            x0_hat = x0_hat + (x_t - seen) / sqrt(self.schedule.alpha_bar(step))
+        noise = rows.noise() if self.config.eta > 0 else None
+        return x0_hat, self.schedule.previous(x_t, x0_hat, step, noise)
+
+    def _value(self, rows: Rows, x0: Tensor) -> tuple[Tensor, Tensor]:
+        """Objective and plain reward, (B,) each, of a clean latent."""
+        return self.objective(self.model.decode(x0, rows.lengths), rows.lengths, rows.text)
+
+    def _reward(self, rows: Rows, x0_hat: Tensor, x_prev: Tensor, step: int, now: StepPlan) -> tuple[Tensor, float]:
+        """Loss term (scalar) and mean plain reward of one rewarded step."""
+        scale = self.config.reward_weight * rows.share
+        if now.reward is RewardOn.X0_HAT:
+            value, reward = self._value(rows, x0_hat)
+            return -scale * self._weight(step) * value.mean(), float(reward.mean())
+        if now.reward is RewardOn.NOISED:
+            noised = self.objective.reward.noised(x_prev, self.schedule.timestep_after(step), rows.lengths, rows.text)
+            return -scale * self._weight(step) * self.objective.shaped(noised).mean(), float(noised.detach().mean())
+        if now.reward is RewardOn.GRADIENT:
+            x0 = x_prev.detach().requires_grad_(True)
+            value, reward = self._value(rows, x0)
+            (rows.terminal_gradient,) = torch.autograd.grad(value.mean(), x0)
+            return x_prev.new_zeros(()), float(reward.mean())
+        value, reward = self._value(rows, x_prev)
+        for _ in range(now.renoised):
+            x_t = self.schedule.add_noise(x_prev.detach(), rows.noise(), step)
+            value = value + self._value(rows, self._predict(rows, x_t, step))[0]
+        return -scale * value.mean() / (1 + now.renoised), float(reward.mean())
+
+    def _weight(self, step: int) -> float:
+        return self.schedule.alpha_bar(step) ** self.config.noise_power
+
+    def _anchor(self, rows: Rows, x_t: Tensor, x0_hat: Tensor, step: int) -> Tensor | float:
+        weight = self.config.guards.anchor_weight
+        if weight == 0:
+            return 0.0
+        with torch.no_grad(), self.policy.base():
+            x0_base = self._predict(rows, x_t.detach(), step)
+        return weight * rows.share * anchor(x0_hat, x0_base)
+
+    def _replay(self, rows: Rows, index: int) -> tuple[Tensor, float]:
+        """Loss -w_t <g, x0_hat(sg(x_t))> of one remembered step: the terminal gradient, one step at a time."""
+        if rows.terminal_gradient is None:
+            raise ValueError("a plan that replays steps needs reward=RewardOn.GRADIENT at its last step.")
+        step, x_t = rows.replay[index]
+        x0_hat = self._predict(rows, x_t, step)
+        pull = (rows.terminal_gradient * x0_hat).sum()
+        loss = -self.config.reward_weight * rows.share * self._weight(step) * pull
+        return loss + self._anchor(rows, x_t, x0_hat, step), float("nan")
+
+    def _backward(self, loss: Tensor, reward: float, rows: Rows) -> tuple[float, float, bool]:
+        """(loss, reward, whether anything was trained), both already weighted by the rows' share."""
+        if loss.requires_grad:
+            loss.backward()
+        return float(loss.detach()), reward * rows.share, loss.requires_grad
+
+    def _update(self, step: int, losses: Sequence[tuple[float, float, bool]]) -> list[StepRecord]:
+        """Clip and step, once for all chunks; segments that only sample leave a record of their reward, if any."""
+        loss, reward = sum(v[0] for v in losses), sum(v[1] for v in losses)
+        if not losses[0][2]:
+            return [] if reward != reward else [StepRecord(step, reward, loss, 0.0)]
+        parameters = self.policy.parameters
+        if self.reduce is not None:
+            for p in parameters:
+                if p.grad is not None:
+                    p.grad = self.reduce(p.grad)
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.config.clip))
+        if norm == norm and norm != float("inf"):
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.update()
+        return [StepRecord(step, reward, loss, norm)]
+
+
+@torch.no_grad()
+def sample(model: MotionDiffusion, schedule: Schedule, x_T: Tensor, batch: AlignBatch, guidance_scale: float) -> Tensor:
+    """Clean latents (B, L, D) from noise x_T by deterministic steps, without gradient."""
+    x_t = x_T
+    for step, t in enumerate(schedule.timesteps):
+        x0_hat = model.predict_x0(x_t, t, batch.text, guidance_scale, batch.lengths)
+        x_t = schedule.previous(x_t, x0_hat, step)
+    return x_t

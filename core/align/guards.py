@@ -1,0 +1,164 @@
+"""What keeps a policy from pleasing the reward only: anchor, saturation, physical term, ensemble, stop rules.
+
+A reward model is trustworthy near the data it was trained on. Each guard is a small function of tensors; which are
+on, and how strong, stands in core.align.config.GuardConfig.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core.align.config import GuardConfig
+from core.diffusion.protocol import Reward
+from core.metrics.physical import FOOT_HEIGHTS_M, FOOT_JOINTS
+from core.motion.features import recover_joints_torch
+from core.motion.skeleton import FPS
+
+_CONTACT_BLUR_M = 0.01  # width of the soft edge of "near the floor"
+
+
+def anchor(x0_hat: Tensor, x0_base: Tensor) -> Tensor:
+    """Mean squared distance of two clean estimates (B, L, D) of the same x_t, scalar."""
+    return (x0_hat - x0_base).square().mean()
+
+
+def saturate(reward: Tensor, ceiling: float, sharpness: float) -> Tensor:
+    """Reward that bends to `ceiling`: slope 1 far below, 1/2 at the ceiling, 0 far above (a soft minimum)."""
+    return ceiling - F.softplus(sharpness * (ceiling - reward)) / sharpness
+
+
+def _frame_mean(values: Tensor, lengths: Tensor) -> Tensor:
+    """Mean (B,) of values (B, N) over the rows that lie wholly within each length, N = F - lost."""
+    lost = int(lengths.max()) - values.shape[1]
+    mask = torch.arange(values.shape[1], device=values.device) < (lengths[:, None] - lost)
+    return (values * mask).sum(1) / mask.sum(1).clamp(min=1)
+
+
+def _norm(x: Tensor) -> Tensor:
+    return (x.square().sum(-1) + 1e-10).sqrt()  # the square root of an exact 0 has no gradient
+
+
+def soft_skating(joints: Tensor, lengths: Tensor) -> Tensor:
+    """Differentiable core.metrics.physical.foot_skating: (B,) m/s of joints (B, F, 22, 3)."""
+    feet = joints[:, :, torch.as_tensor(FOOT_JOINTS, device=joints.device)]  # (B, F, 4, 3)
+    height = joints.new_tensor(FOOT_HEIGHTS_M) - feet[..., 1]
+    near = torch.sigmoid(height / _CONTACT_BLUR_M).detach()  # lifting the foot must not count as an improvement
+    near = near[:, 1:] * near[:, :-1]  # (B, F - 1, 4)
+    speed = _norm(feet[:, 1:, :, [0, 2]] - feet[:, :-1, :, [0, 2]]) * FPS
+    return _frame_mean((speed * near).sum(-1), lengths) / _frame_mean(near.sum(-1), lengths).clamp(min=1e-3)
+
+
+def acceleration(joints: Tensor, lengths: Tensor) -> Tensor:
+    """Mean joint acceleration (B,) in m/s^2 of joints (B, F, 22, 3)."""
+    return _frame_mean(_norm(joints.diff(n=2, dim=1)).mean(-1) * FPS**2, lengths)
+
+
+@dataclass(frozen=True)
+class PhysicalTerm:
+    """Penalty for skating and acceleration beyond those of real motions; standing still earns nothing."""
+
+    real_skating: float  # m/s, mean over real motions
+    real_acceleration: float  # m/s^2
+
+    def __call__(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Relative excess (B,) >= 0 of features (B, F, 263) in physical units; 1 = one of them doubled."""
+        joints = recover_joints_torch(features)
+        skating = soft_skating(joints, lengths) / self.real_skating
+        return F.relu(skating - 1) + F.relu(acceleration(joints, lengths) / self.real_acceleration - 1)
+
+
+@dataclass(frozen=True)
+class EnsembleReward:
+    """Mean of several rewards; `watched` ones are never trained on, only looked at by the alarm."""
+
+    trained: Sequence[Reward]
+    watched: Sequence[Reward] = ()
+
+    def __call__(self, features: Tensor, lengths: Tensor, text: Any) -> Tensor:
+        return torch.stack([reward(features, lengths, text) for reward in self.trained]).mean(0)
+
+    def members(self, features: Tensor, lengths: Tensor, text: Any) -> Tensor:
+        """(M, B), trained members first."""
+        return torch.stack([reward(features, lengths, text) for reward in (*self.trained, *self.watched)])
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is maximised for a decoded motion: the (saturated) reward less the physical penalty."""
+
+    reward: Reward
+    guards: GuardConfig
+    physical: PhysicalTerm | None = None
+
+    def __call__(self, features: Tensor, lengths: Tensor, text: Any) -> tuple[Tensor, Tensor]:
+        """(value (B,) with gradient, plain reward (B,) for the log)."""
+        reward = self.reward(features, lengths, text)
+        return self.shaped(reward) - self._penalty(features, lengths), reward.detach()
+
+    def shaped(self, reward: Tensor) -> Tensor:
+        """Reward with the configured ceiling."""
+        if self.guards.saturation is None:
+            return reward
+        return saturate(reward, self.guards.saturation, self.guards.saturation_sharpness)
+
+    def _penalty(self, features: Tensor, lengths: Tensor) -> Tensor | float:
+        if self.physical is None or self.guards.physical_weight == 0:
+            return 0.0
+        return self.guards.physical_weight * self.physical(features, lengths)
+
+
+@torch.no_grad()
+def monitor(x0: Tensor, x0_base: Tensor, features: Tensor, lengths: Tensor, members: Tensor) -> dict[str, float]:
+    """Judge-free figures of held-out samples: policy x0 and base x0_base (B, L, D) from the same noise.
+
+    members: (M, B) rewards of `features`. diversity: mean distance between samples; distance: mean squared move
+    in units of the base's variance.
+    """
+    joints = recover_joints_torch(features)
+    return {
+        "diversity": float(F.pdist(x0.flatten(1)).mean()),
+        "skating": float(soft_skating(joints, lengths).mean()),
+        "acceleration": float(acceleration(joints, lengths).mean()),
+        "distance": float((x0 - x0_base).square().mean() / x0_base.var()),
+        **{f"reward_{i}": float(value) for i, value in enumerate(members.mean(1))},
+    }
+
+
+@dataclass
+class StopRules:
+    """Compares monitors with those of the base; `parted` counts checks on end with parting rewards."""
+
+    guards: GuardConfig
+    baseline: Mapping[str, float]
+    parted: int = 0
+
+    def check(self, now: Mapping[str, float]) -> str | None:
+        """The sentence that stops the run, or None."""
+        base, g = self.baseline, self.guards
+        limits = {
+            "diversity": (-1, g.max_diversity_loss),
+            "skating": (1, g.max_skating_gain),
+            "acceleration": (1, g.max_acceleration_gain),
+        }
+        for name, (sign, share) in limits.items():
+            if not sign * (now[name] / base[name] - 1) <= share:  # also caught: NaN
+                return (
+                    f"{name} left its limit: {now[name]:.4g} against {base[name]:.4g} of the base (limit {share:.0%})."
+                )
+        if not now["distance"] <= g.max_distance:
+            return f"distance to base {now['distance']:.3g} exceeds {g.max_distance:.3g} of its variance."
+        return self._ensemble_alarm(now)
+
+    def _ensemble_alarm(self, now: Mapping[str, float]) -> str | None:
+        gains = [now[name] - value for name, value in self.baseline.items() if name.startswith("reward_")]
+        parting = max(gains) > 0 and min(gains) < -self.guards.alarm_tolerance
+        self.parted = self.parted + 1 if parting else 0
+        if self.parted < self.guards.alarm_patience:
+            return None
+        return f"reward models part: gains range from {min(gains):+.4f} to {max(gains):+.4f}."

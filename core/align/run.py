@@ -1,0 +1,221 @@
+"""One alignment from base to aligned policy: updates, monitors, saved state, resume.
+
+Every random number is a function of (seed, update, row), and prompts are a function of the update, so the data
+cursor and the random state are both the number of updates done.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.align.config import AlignConfig
+from core.align.finetune import AlignBatch, Finetuner, StepRecord, row_generators, row_noise, sample, take_rows
+from core.align.guards import EnsembleReward, Objective, PhysicalTerm, StopRules, monitor
+from core.align.plans import make_plan
+from core.align.policy import Ema, Policy
+from core.align.processes import Processes, current_processes
+from core.align.run_files import RunFolder
+from core.diffusion.protocol import MotionDiffusion, Reward, Schedule
+
+logger = logging.getLogger(__name__)
+
+Callback = Callable[[int, int, dict], None]
+_HELD_OUT_UPDATE = 2**24 - 1  # noise of held-out prompts: a stream that no update reaches
+
+
+@dataclass(frozen=True)
+class AlignResult:
+    """updates: batches done. stopped: why a guard ended the run, or None. monitors: the last ones, on held-out prompts."""
+
+    updates: int
+    stopped: str | None
+    monitors: dict[str, float]
+
+
+def align(
+    model: MotionDiffusion,
+    reward: Reward,
+    schedule: Schedule,
+    batches: Callable[[int], AlignBatch],
+    config: AlignConfig,
+    folder: str | Path,
+    held_out: AlignBatch | None = None,
+    physical: PhysicalTerm | None = None,
+    callback: Callback | None = None,
+) -> AlignResult:
+    """Fine-tune model.denoiser in place against a frozen reward; calling again continues a killed run.
+
+    batches: number of an update -> its prompts (config.batch rows), the same on every call. held_out: prompts for
+    monitors and stop rules; None switches them off. callback(step, total, info) after each update, may raise to cancel.
+    Afterwards the denoiser holds the averaged policy (the last one that passed, if a guard stopped the run), adapters
+    folded in. Raises ValueError for a folder with other settings or a batch of another size.
+    """
+    run = _Run(model, reward, schedule, config, RunFolder(folder, config), held_out, physical)
+    run.resume()
+    while run.update < config.updates and run.stopped is None:
+        started = time.perf_counter()
+        records = run.step(batches(run.update))
+        info = run.finish_update(records, time.perf_counter() - started)
+        if callback is not None:
+            callback(run.update, config.updates, info)
+    return run.finish()
+
+
+@dataclass
+class _Run:
+    """State between updates."""
+
+    model: MotionDiffusion
+    reward: Reward
+    schedule: Schedule
+    config: AlignConfig
+    files: RunFolder
+    held_out: AlignBatch | None
+    physical: PhysicalTerm | None
+    update: int = 0
+    stopped: str | None = None
+    monitors: dict[str, float] = field(default_factory=dict)
+    processes: Processes = field(default_factory=current_processes)
+
+    def __post_init__(self) -> None:
+        if len(self.schedule.timesteps) != self.config.steps:
+            raise ValueError(
+                f"the schedule has {len(self.schedule.timesteps)} steps, config.steps={self.config.steps}."
+            )
+        c = self.config
+        self.model.denoiser.eval()  # dropout would make the reward of a step noise
+        self.policy = Policy(self.model.denoiser, c.lora_rank, c.lora_alpha, c.seed)
+        self.ema = Ema(self.policy.named, c.guards.ema) if c.guards.ema else None
+        self.optimizer = torch.optim.AdamW(self.policy.parameters, lr=c.lr, betas=c.betas, weight_decay=c.weight_decay)
+        self.finetuner = Finetuner(
+            self.model,
+            Objective(self.reward, c.guards, self.physical),
+            self.schedule,
+            self.policy,
+            self.optimizer,
+            c,
+            self.ema,
+            self.processes.reduce,
+        )
+        self.passed = self.policy.state_dict()  # the last policy that passed the stop rules; at first the base
+        self.rules = self._baseline() if self.held_out is not None and c.guards.monitor_every else None
+
+    def _baseline(self) -> StopRules:
+        """What held-out samples of the base look like."""
+        with self.policy.base():
+            self._base_x0 = self._held_out_x0()
+            return StopRules(self.config.guards, self._monitor(self._base_x0))
+
+    @torch.no_grad()
+    def _held_out_x0(self) -> Tensor:
+        batch = self.held_out
+        generators = row_generators(self.config.seed, _HELD_OUT_UPDATE, range(len(batch)))
+        x_T = row_noise(generators, self.model.latent_shape(batch.lengths)).to(batch.lengths.device)
+        return sample(self.model, self.schedule, x_T, batch, self.config.guidance_scale)
+
+    @torch.no_grad()
+    def _monitor(self, x0: Tensor) -> dict[str, float]:
+        batch = self.held_out
+        features = self.model.decode(x0, batch.lengths)
+        if isinstance(self.reward, EnsembleReward):
+            members = self.reward.members(features, batch.lengths, batch.text)
+        else:
+            members = self.reward(features, batch.lengths, batch.text)[None]
+        return monitor(x0, self._base_x0, features, batch.lengths, members)
+
+    def resume(self) -> None:
+        """Continue from state.pt, if there is one."""
+        state = self.files.load_state()
+        if state is None:
+            return
+        self.update, self.stopped, self.passed = state["update"], state["stopped"], state["passed"]
+        self.monitors = state["monitors"]
+        self.policy.load_state_dict(state["policy"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["rng"])
+        if self.ema is not None:
+            for name, value in state["ema"].items():
+                self.ema.average[name].copy_(value)
+        if self.rules is not None:
+            self.rules.parted = state["parted"]
+        logger.info("resumed %s at update %d", self.files.path, self.update)
+
+    def step(self, batch: AlignBatch) -> list[StepRecord]:
+        """One batch through the plan."""
+        c = self.config
+        if len(batch) != c.batch:
+            raise ValueError(f"the batch of update {self.update} has {len(batch)} rows, config.batch={c.batch}.")
+        own = self.processes.rows(c.batch)
+        generators = row_generators(c.seed, self.update, own)
+        x_T = row_noise(generators, self.model.latent_shape(batch.lengths)).to(batch.lengths.device)
+        rows = slice(own.start, own.stop)
+        plan = make_plan(c.method, c.plan_options(), np.random.default_rng([c.seed, self.update]))
+        mine = AlignBatch(take_rows(batch.text, rows), batch.lengths[rows])
+        return self.finetuner.run(plan, x_T, mine, generators)
+
+    def finish_update(self, records: list[StepRecord], seconds: float) -> dict[str, Any]:
+        """Log, check the guards, save; returns what the callback shows."""
+        self.update += 1
+        rows = [{"update": self.update, **asdict(record)} for record in records]
+        rewards = [r.reward for r in records if r.reward == r.reward]
+        norms = [r.grad_norm for r in records]
+        info: dict[str, Any] = {
+            "update": self.update,
+            "reward": float(np.mean(rewards)) if rewards else float("nan"),
+            "grad_norm": max(norms, default=0.0),
+            "seconds": seconds,
+        }
+        if self.rules is not None and self.update % self.config.guards.monitor_every == 0:
+            info["monitors"] = self._check_guards()
+            info["stopped"] = self.stopped
+        last = self.update == self.config.updates or self.stopped is not None
+        if self.processes.rank == 0:
+            self.files.log([*rows, info])
+            if last or self.update % self.config.save_every == 0:
+                self.files.save_state(self._state())
+        return info
+
+    def _check_guards(self) -> dict[str, float]:
+        with self._averaged():
+            self.monitors = self._monitor(self._held_out_x0())
+            self.stopped = self.rules.check(self.monitors)
+            if self.stopped is None:
+                self.passed = self.policy.state_dict()
+            else:
+                logger.warning("stopped at update %d: %s", self.update, self.stopped)
+        return self.monitors
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        return self.ema.applied() if self.ema is not None else nullcontext()
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "update": self.update,
+            "stopped": self.stopped,
+            "monitors": self.monitors,
+            "passed": self.passed,
+            "policy": self.policy.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.average if self.ema is not None else None,
+            "parted": self.rules.parted if self.rules is not None else 0,
+            "rng": torch.get_rng_state(),
+        }
+
+    def finish(self) -> AlignResult:
+        """Leave the policy to ship in the denoiser."""
+        if self.stopped is not None:
+            self.policy.load_state_dict(self.passed)
+        elif self.ema is not None:
+            self.policy.load_state_dict(self.ema.average)
+        self.policy.finish()
+        return AlignResult(self.update, self.stopped, self.monitors)

@@ -1,0 +1,65 @@
+"""The folder of one alignment run: config.json, state.pt (all that resuming needs) and metrics.jsonl."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core.align.config import AlignConfig
+from core.files import atomic_write
+
+_MAY_CHANGE = ("updates", "save_every")  # a finished run may be prolonged
+
+
+class RunFolder:
+    """Opens or continues a run. Raises ValueError where the folder holds a run with other settings."""
+
+    def __init__(self, path: str | Path, config: AlignConfig) -> None:
+        self.path = Path(path)
+        self._config = json.loads(json.dumps(asdict(config)))
+        stored = self.path / "config.json"
+        if stored.exists():
+            self._check(json.loads(stored.read_text(encoding="utf-8")))
+        else:
+            atomic_write(stored, json.dumps(self._config, indent=2).encode())
+
+    def _check(self, old: Mapping[str, Any]) -> None:
+        for name, value in self._config.items():
+            if name not in _MAY_CHANGE and old.get(name) != value:
+                raise ValueError(
+                    f"{self.path} holds a run with {name}={old.get(name)!r}, not {value!r}. Choose another folder."
+                )
+
+    def load_state(self) -> dict[str, Any] | None:
+        """The last saved state, None for a fresh run. Cuts metrics that were written after it."""
+        path = self.path / "state.pt"
+        state = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+        log = self.path / "metrics.jsonl"
+        if log.exists():
+            done = state["update"] if state else 0
+            whole = [
+                line for line in log.read_text(encoding="utf-8").split("\n")[:-1] if json.loads(line)["update"] <= done
+            ]
+            atomic_write(log, "".join(line + "\n" for line in whole).encode())
+        return state
+
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Atomic: a kill leaves the old state or the new one."""
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        atomic_write(self.path / "state.pt", buffer.getvalue())
+
+    def log(self, rows: list[dict[str, Any]]) -> None:
+        """Append rows to metrics.jsonl; figures that are not finite are left out."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            for row in rows:
+                finite = {k: v for k, v in row.items() if not isinstance(v, float) or math.isfinite(v)}
+                file.write(json.dumps(finite) + "\n")
