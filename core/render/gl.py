@@ -23,8 +23,8 @@ from core.render.camera import FIELD_OF_VIEW, look_along
 SHADER_DIR = Path(__file__).with_name("shaders")
 KEY_LIGHT = np.array([-0.45, -1.0, -0.55]) / np.linalg.norm([-0.45, -1.0, -0.55])  # direction in which the light falls
 BACKGROUND = (0.918, 0.930, 0.948)  # RGB, also the colour of the fog
-COLOR_A = (0.33, 0.54, 0.84)  # RGB
-COLOR_B = (0.92, 0.58, 0.30)  # RGB
+COLOR_A = (0.498, 0.651, 0.863)  # RGB, as in the player
+COLOR_B = (0.910, 0.659, 0.467)  # RGB
 FLOOR_HALF_SIZE_M = 18.0
 SHADOW_LIFT_M = 0.006  # above the floor, against depth fighting
 SHADOW_SINK = 0.002  # metres lower for each metre of height, so that the darker shadow of lower parts wins

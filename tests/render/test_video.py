@@ -35,7 +35,7 @@ def can_draw() -> None:
 
 def blue_and_orange(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rgb = picture.astype(int)
-    return rgb[..., 2] > rgb[..., 0] + 60, rgb[..., 0] > rgb[..., 2] + 60
+    return rgb[..., 2] > rgb[..., 0] + 35, rgb[..., 0] > rgb[..., 2] + 35
 
 
 def test_video_holds_every_frame_and_moves(can_draw, tmp_path):
