@@ -1,0 +1,449 @@
+// The player itself: one clock and one camera for one or two motions, its controls, and its place in a page.
+// Drawn only when something changed, never while hidden. Runs as Gradio's js_on_load and in the stand-alone file.
+
+const STACK_BELOW_PX = 560; // two views stand on top of each other below this width
+const NARROW_BELOW_PX = 620;
+const MAX_PIXEL_RATIO = 2;
+const SLOW_FRAME_S = 1 / 24; // below this rate the picture gets coarser while it moves
+const COARSEST = 0.5;
+const COUNTED_SHARE = 0.8; // a play counts when this much of the motion was really seen
+const OVERLAY_ALPHA = 0.55;
+const FEET = [10, 11]; // SMPL foot joints
+const TEXT = {
+  empty: "Type a prompt and press Generate.",
+  loading: "Loading the body\u2026",
+  webgl: "This browser cannot draw 3D here: WebGL 2 is missing or switched off. The video download still works.",
+  lost: "The graphics driver took the 3D view away. It comes back by itself; if not, reload the page.",
+  failed: "The 3D view could not be loaded. Reload the page; the video download still works.",
+};
+
+class MotionPlayer {
+  // element: wraps the markup of player.html; loadBody(): Promise<ArrayBuffer>
+  constructor(element, loadBody) {
+    this.element = element;
+    this.root = element.querySelector(".mp");
+    this.find = (name) => this.root.querySelector(".mp-" + name);
+    this.stage = this.find("stage");
+    this.canvas = this.find("canvas");
+    this.loadBody = loadBody;
+    this.calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    this.camera = new OrbitCamera(this.calm);
+    this.clock = { time: 0, speed: 1, loop: true, playing: false, seen: 0 };
+    this.stats = { frames: 0, fps: 0, contexts: 0, plays: 0, firstFrameMs: 0, scale: 1 };
+    this.overlay = false;
+    this.visible = true;
+    this.request = 0; // pending animation frame
+    this.shown = 0; // counts values, so that a late answer to an old one is dropped
+    this.root.dataset.untouched = "";
+    this.setState("empty", TEXT.empty);
+    this.bindControls();
+    this.bindPage();
+    this.prepared = this.prepare().catch((error) => {
+      this.broken = true;
+      this.fail(error);
+    });
+  }
+
+  // Context, shaders and body before the first value arrives, so that its first frame comes at once.
+  async prepare() {
+    try {
+      this.renderer = new BodyRenderer(this.canvas);
+    } catch (error) {
+      throw Object.assign(error, { sentence: TEXT.webgl });
+    }
+    this.stats.contexts += 1;
+    this.readStyle();
+    this.body = decodeBody(await this.loadBody());
+    this.renderer.setBody(this.body);
+  }
+
+  // ---- value -------------------------------------------------------------------------------------------------
+
+  async setValue(pack) {
+    if (this.broken) return;
+    const turn = ++this.shown;
+    if (!pack || !pack.motions) return this.clear();
+    if (this.pack && pack.nonce === this.pack.nonce) return this.setLabels(pack.labels);
+    const started = performance.now();
+    if (!this.body || !this.pack) this.setState("loading", TEXT.loading);
+    await this.prepared;
+    if (turn !== this.shown || this.broken) return;
+    try {
+      this.show(pack, started);
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  show(pack, started) {
+    this.scene = decodePack(pack);
+    this.pack = pack;
+    this.poses = this.scene.motions.map(() => createPose(this.body));
+    this.started = started;
+    this.fresh = true;
+    Object.assign(this.clock, { time: 0, playing: !this.calm, seen: 0 });
+    this.root.dataset.count = this.scene.motions.length;
+    this.find("scrub").max = this.scene.duration;
+    const shortest = Math.min(...this.scene.motions.map((motion) => motion.duration));
+    this.find("scrub").style.setProperty("--mp-end", (100 * shortest) / (this.scene.duration || 1) + "%");
+    this.setLabels(pack.labels);
+    this.layOut();
+    this.invalidate();
+  }
+
+  clear() {
+    this.pack = this.scene = null;
+    this.clock.playing = false;
+    this.setState("empty", TEXT.empty);
+  }
+
+  setLabels(labels) {
+    labels.forEach((label, i) => (this.root.querySelectorAll(".mp-chip b")[i].textContent = label));
+    if (this.scene) this.scene.labels = labels;
+  }
+
+  setState(state, text) {
+    this.root.dataset.state = state;
+    this.element.dataset.state = state;
+    if (text) this.find("text").textContent = text;
+    const idle = state !== "ready";
+    this.root.querySelectorAll(".mp-bar button, .mp-bar select, .mp-bar input").forEach((node) => (node.disabled = idle));
+  }
+
+  fail(error) {
+    console.error("motion player:", error);
+    this.clock.playing = false;
+    this.setState("error", error.sentence || TEXT.failed);
+  }
+
+  // ---- time --------------------------------------------------------------------------------------------------
+
+  setPlaying(playing) {
+    if (playing && this.clock.time >= this.scene.duration) this.clock.time = this.clock.seen = 0;
+    this.clock.playing = playing;
+    this.last = performance.now();
+    this.invalidate();
+  }
+
+  seek(time) {
+    this.clock.time = clamp(time, 0, this.scene.duration);
+    this.invalidate();
+  }
+
+  advance(seconds) {
+    const clock = this.clock, end = this.scene.duration;
+    clock.time += seconds * clock.speed;
+    clock.seen += seconds * clock.speed;
+    if (clock.time < end) return;
+    if (clock.seen >= COUNTED_SHARE * end) this.countPlay();
+    clock.seen = 0;
+    if (clock.loop && end > 0) clock.time %= end;
+    else {
+      clock.time = end;
+      clock.playing = false;
+    }
+  }
+
+  countPlay() {
+    this.stats.plays += 1;
+    this.element.dataset.plays = this.stats.plays;
+  }
+
+  // ---- drawing -----------------------------------------------------------------------------------------------
+
+  invalidate() {
+    if (this.request || !this.visible || !this.scene || !this.renderer) return;
+    this.request = requestAnimationFrame((now) => this.tick(now));
+  }
+
+  tick(now) {
+    this.request = 0;
+    if (!this.element.isConnected || !this.scene || this.renderer.gl.isContextLost()) return;
+    const seconds = Math.min(0.25, Math.max(0, now - (this.last || now)) / 1000);
+    this.last = now;
+    if (this.clock.playing && !this.fresh) this.advance(seconds);
+    const moving = this.camera.step(Math.max(seconds, 1 / 60)) || this.clock.playing;
+    this.measure(seconds, moving);
+    this.draw();
+    this.showTime();
+    if (this.fresh) this.finishFirstFrame();
+    if (moving) this.invalidate();
+    else this.last = 0;
+  }
+
+  // Frame rate; a slow machine gets fewer pixels while things move and all of them when they rest.
+  measure(seconds, moving) {
+    const stats = this.stats;
+    stats.frames += 1;
+    if (!moving) return this.setScale(1);
+    if (seconds <= 0) return;
+    this.slow = mix(this.slow === undefined ? seconds : this.slow, seconds, 0.15);
+    stats.fps = Math.round(10 / this.slow) / 10;
+    this.sinceScale = (this.sinceScale || 0) + 1;
+    if (this.slow > SLOW_FRAME_S && this.sinceScale > 12) this.setScale(Math.max(COARSEST, stats.scale * 0.75));
+  }
+
+  setScale(scale) {
+    if (scale === this.stats.scale) return;
+    this.stats.scale = scale;
+    this.sinceScale = 0;
+    this.resize();
+  }
+
+  draw() {
+    const { motions } = this.scene, time = this.clock.time;
+    const spots = motions.map((motion) => pathAt(motion, time));
+    const actors = motions.map((motion, i) => this.actor(motion, i, time, spots[i]));
+    const { width, height } = this.canvas;
+    const views = this.rectangles(width, height).map((rectangle, i) => {
+      const resting = motions.map((motion) => centreOf(motion.bounds));
+      const spread = this.spread();
+      const aspect = rectangle.width / rectangle.height;
+      const camera = this.overlay
+        ? this.camera.view(average(spots), average(resting), spread, aspect)
+        : this.camera.view(spots[i], resting[i], spread, aspect);
+      return { ...rectangle, ...camera, actors: this.overlay ? actors : [actors[i]] };
+    });
+    this.views = views;
+    this.renderer.draw(views, this.style);
+  }
+
+  actor(motion, index, time, under) {
+    const pose = poseAt(this.body, motion, time, this.poses[index]);
+    const contacts = FEET.map((joint) => {
+      const height = Math.max(0, pose.joints[joint * 3 + 1] - 0.02);
+      return [pose.joints[joint * 3], pose.joints[joint * 3 + 2], 0.13 + 0.25 * height, this.style.contact * Math.exp(-9 * height)];
+    });
+    contacts.push([pose.joints[0], pose.joints[2], 0.42, this.style.contact * 0.35 * Math.exp(-1.1 * pose.joints[1])]);
+    const alpha = this.overlay && index === 1 ? OVERLAY_ALPHA : 1;
+    return { bones: pose.bones, tint: this.style.bodies[index], alpha, under, contacts };
+  }
+
+  // Ground that a resting camera has to show, the same for both views: one camera.
+  spread() {
+    const sizes = this.scene.motions.map(({ bounds }) => Math.hypot(bounds[1] - bounds[0], bounds[3] - bounds[2]));
+    return Math.max(...sizes);
+  }
+
+  rectangles(width, height) {
+    if (this.overlay || this.scene.motions.length === 1) return [{ x: 0, y: 0, width, height }];
+    const half = { width: Math.floor(width / 2), height: Math.floor(height / 2) };
+    if (this.root.dataset.layout === "stacked") {
+      return [{ x: 0, y: height - half.height, width, height: half.height }, { x: 0, y: 0, width, height: half.height }];
+    }
+    return [{ x: 0, y: 0, width: half.width, height }, { x: width - half.width, y: 0, width: half.width, height }];
+  }
+
+  finishFirstFrame() {
+    this.fresh = false;
+    this.stats.firstFrameMs = Math.round(performance.now() - this.started);
+    this.element.dataset.firstFrameMs = this.stats.firstFrameMs;
+    this.setState("ready");
+  }
+
+  showTime() {
+    const { time, playing } = this.clock, end = this.scene.duration;
+    const scrub = this.find("scrub");
+    scrub.value = time;
+    scrub.style.setProperty("--mp-at", (100 * time) / (end || 1) + "%");
+    scrub.setAttribute("aria-valuetext", time.toFixed(1) + " of " + end.toFixed(1) + " seconds");
+    this.find("time").textContent = time.toFixed(1) + " / " + end.toFixed(1) + " s";
+    this.root.toggleAttribute("data-playing", playing);
+    this.find("play").setAttribute("aria-label", playing ? "Pause" : "Play");
+    this.scene.motions.forEach((motion, i) => {
+      const ended = motion.duration < end && time >= motion.duration;
+      this.root.querySelectorAll(".mp-chip")[i].toggleAttribute("data-ended", ended);
+    });
+  }
+
+  // ---- page --------------------------------------------------------------------------------------------------
+
+  layOut() {
+    const width = this.root.clientWidth;
+    const stacked = width > 0 && width < STACK_BELOW_PX;
+    const two = this.scene && this.scene.motions.length > 1;
+    this.overlay = this.overlay && Boolean(two);
+    this.root.dataset.layout = this.overlay ? "overlay" : stacked && two ? "stacked" : "side";
+    this.root.toggleAttribute("data-narrow", width > 0 && width < NARROW_BELOW_PX);
+    this.resize();
+  }
+
+  resize() {
+    const ratio = Math.min(MAX_PIXEL_RATIO, window.devicePixelRatio || 1) * this.stats.scale;
+    const width = Math.max(1, Math.round(this.stage.clientWidth * ratio));
+    const height = Math.max(1, Math.round(this.stage.clientHeight * ratio));
+    if (this.canvas.width === width && this.canvas.height === height) return;
+    this.canvas.width = width;
+    this.canvas.height = height;
+    this.invalidate();
+  }
+
+  // Colours of the present theme, from the style sheet to linear light where they take part in lighting.
+  readStyle() {
+    const css = getComputedStyle(this.root);
+    const hex = (name) => [1, 3, 5].map((at) => parseInt(css.getPropertyValue("--mp-" + name).trim().slice(at, at + 2), 16) / 255);
+    const number = (name) => parseFloat(css.getPropertyValue("--mp-" + name));
+    const linear = (name) => hex(name).map((channel) => channel ** 2.2);
+    this.style = {
+      bodies: [linear("body-a"), linear("body-b")], sky: linear("sky"), bounce: linear("bounce"),
+      floor: hex("floor"), line: hex("line"), shade: hex("shade"),
+      keyStrength: number("key"), shadowStrength: number("shadow"), contact: number("shadow") * 1.5,
+      tileContrast: number("tiles"), lineStrength: number("lines"),
+    };
+    this.invalidate();
+  }
+
+  bindPage() {
+    this.closers = [];
+    const watch = (observer, ...args) => {
+      observer.observe(...args);
+      this.closers.push(() => observer.disconnect());
+    };
+    watch(new ResizeObserver(() => this.layOut()), this.stage);
+    watch(new IntersectionObserver((entries) => this.setVisible(entries[entries.length - 1].isIntersecting)), this.stage);
+    const themed = new MutationObserver(() => this.readStyle());
+    for (const node of [document.documentElement, document.body]) watch(themed, node, { attributeFilter: ["class"] });
+    this.canvas.addEventListener("webglcontextlost", (event) => {
+      event.preventDefault();
+      this.setState("loading", TEXT.lost);
+    });
+    this.canvas.addEventListener("webglcontextrestored", () => {
+      this.renderer.restore();
+      this.fresh = Boolean(this.scene);
+      this.started = performance.now();
+      this.invalidate();
+    });
+  }
+
+  setVisible(visible) {
+    this.visible = visible;
+    this.last = 0; // time does not run while hidden
+    if (visible) this.invalidate();
+  }
+
+  bindControls() {
+    const metresPerPixel = () => {
+      const view = this.views && this.views[0];
+      const height = view ? (view.height / this.canvas.height) * this.stage.clientHeight : this.stage.clientHeight;
+      return this.camera.metresPerPixel(height, view ? view.width / view.height : 1);
+    };
+    this.closePointers = bindPointers(this.stage, this.camera, metresPerPixel, () => this.touched());
+    this.root.querySelectorAll("[data-act]").forEach((button) => button.addEventListener("click", () => this.act(button.dataset.act)));
+    this.find("scrub").addEventListener("input", (event) => this.seek(parseFloat(event.target.value)));
+    this.find("speed").addEventListener("change", (event) => (this.clock.speed = parseFloat(event.target.value)));
+    this.root.addEventListener("keydown", (event) => this.key(event));
+  }
+
+  touched() {
+    delete this.root.dataset.untouched;
+    this.invalidate();
+  }
+
+  act(name) {
+    if (!this.scene) return;
+    if (name === "play") this.setPlaying(!this.clock.playing);
+    if (name === "loop") this.clock.loop = !this.clock.loop;
+    if (name === "overlay") this.overlay = !this.overlay && this.scene.motions.length > 1;
+    if (name === "follow") this.camera.set({ follow: 1 - this.camera.goal.follow });
+    if (name === "reset") this.camera.reset();
+    if (name === "full") document.fullscreenElement ? document.exitFullscreen() : this.root.requestFullscreen();
+    const pressed = { loop: this.clock.loop, overlay: this.overlay, follow: this.camera.goal.follow === 1 };
+    if (name in pressed) this.root.querySelector('[data-act="' + name + '"]').setAttribute("aria-pressed", pressed[name]);
+    if (name === "overlay") this.layOut();
+    this.invalidate();
+  }
+
+  // Buttons and the slider keep their own keys; everything else belongs to the player.
+  key(event) {
+    if (!this.scene || event.ctrlKey || event.metaKey || event.altKey) return;
+    const typing = event.target.matches("select") || (event.target.matches("input") && event.key !== " ");
+    if (typing || (event.target.matches("button") && [" ", "Enter"].includes(event.key))) return;
+    const step = 1 / this.scene.fps;
+    const turns = { ArrowLeft: [-0.12, 0], ArrowRight: [0.12, 0], ArrowUp: [0, 0.08], ArrowDown: [0, -0.08] };
+    const seeks = { ArrowLeft: this.clock.time - step, ArrowRight: this.clock.time + step, Home: 0, End: this.scene.duration };
+    const zooms = { "+": 0.9, "=": 0.9, "-": 1.1 };
+    const acts = { " ": "play", l: "loop", o: "overlay", f: "follow", r: "reset" };
+    if (event.shiftKey && event.key in turns) this.camera.turn(-turns[event.key][0], turns[event.key][1]);
+    else if (event.key in seeks) this.seek(seeks[event.key]);
+    else if (event.key in zooms) this.camera.zoomBy(zooms[event.key]);
+    else if (event.key.toLowerCase() in acts) this.act(acts[event.key.toLowerCase()]);
+    else return;
+    event.preventDefault();
+    this.touched();
+  }
+
+  // ---- for the page and its tests ----------------------------------------------------------------------------
+
+  handle() {
+    const player = this;
+    return {
+      element: this.element,
+      play: () => player.setPlaying(true),
+      pause: () => player.setPlaying(false),
+      seek: (time) => player.seek(time),
+      act: (name) => player.act(name),
+      setSpeed: (speed) => (player.clock.speed = clamp(speed, 0.1, 4)),
+      // World positions (J, 3) of a body's joints at the present time, as drawn.
+      joints: (index) => chunks(player.poses[index].joints, 3),
+      // World point -> [x, y] in CSS pixels of the stage, as the view of body `index` shows it.
+      project: (index, point) => player.project(player.views[Math.min(index, player.views.length - 1)], point),
+      get state() { return player.root.dataset.state; },
+      get time() { return player.clock.time; },
+      get duration() { return player.scene ? player.scene.duration : 0; },
+      get playing() { return player.clock.playing; },
+      get stats() { return { ...player.stats }; },
+      dispose: () => player.dispose(),
+    };
+  }
+
+  project(view, [x, y, z]) {
+    const m = view.viewProjection, w = m[3] * x + m[7] * y + m[11] * z + m[15];
+    const right = (m[0] * x + m[4] * y + m[8] * z + m[12]) / w, up = (m[1] * x + m[5] * y + m[9] * z + m[13]) / w;
+    const ratio = this.canvas.width / this.stage.clientWidth;
+    return [
+      (view.x + ((right + 1) / 2) * view.width) / ratio,
+      (this.canvas.height - view.y - ((up + 1) / 2) * view.height) / ratio,
+    ];
+  }
+
+  dispose() {
+    cancelAnimationFrame(this.request);
+    this.closers.forEach((close) => close());
+    this.closePointers();
+    if (this.renderer) this.renderer.dispose();
+    this.scene = null;
+  }
+}
+
+function centreOf(bounds) {
+  return [(bounds[0] + bounds[1]) / 2, (bounds[2] + bounds[3]) / 2];
+}
+
+function average(points) {
+  return [0, 1].map((k) => points.reduce((sum, point) => sum + point[k], 0) / points.length);
+}
+
+function chunks(array, size) {
+  return Array.from({ length: array.length / size }, (_, i) => Array.from(array.subarray(i * size, (i + 1) * size)));
+}
+
+// The body file, fetched once a page however many players show it. A relative address also works behind a prefix.
+function fetchBody(address) {
+  const cache = (window.__motionBodies = window.__motionBodies || {});
+  cache[address] = cache[address] || fetch(new URL(address, document.baseURI), { cache: "force-cache" }).then((answer) => {
+    if (!answer.ok) throw new Error("body file: HTTP " + answer.status);
+    return answer.arrayBuffer();
+  });
+  return cache[address];
+}
+
+// Players of elements that the page has thrown away give their graphics context back.
+function mountMotionPlayer(element, loadBody) {
+  const all = (window.__motionPlayers = window.__motionPlayers || []);
+  all.filter((handle) => !handle.element.isConnected).forEach((handle) => handle.dispose());
+  all.splice(0, all.length, ...all.filter((handle) => handle.element.isConnected));
+  const player = new MotionPlayer(element, loadBody);
+  all.push(player.handle());
+  element.motionPlayer = all[all.length - 1];
+  return player;
+}
