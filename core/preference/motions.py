@@ -7,14 +7,13 @@ whole motion, whatever moment the process dies. Equal motions share one file; no
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import re
 from pathlib import Path
 
 import numpy as np
 
-from core.files import atomic_write
+from core.motion.files import atomic_write
 from core.motion.skeleton import FPS, N_FEATURES
 
 log = logging.getLogger(__name__)
@@ -68,16 +67,15 @@ class MotionFiles:
         return features
 
     def _write(self, path: Path, features: np.ndarray) -> None:
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, features=features, fps=np.int64(FPS), convention=np.str_("smpl"))
+        content = {"features": features, "fps": np.int64(FPS), "convention": np.str_("smpl")}
         for attempt in range(_ATTEMPTS):
             try:
-                return atomic_write(path, buffer.getvalue())
+                return atomic_write(path, lambda file: np.savez_compressed(file, **content))
             except FileNotFoundError:
                 if attempt == _ATTEMPTS - 1:
                     raise
 
     def _remove_leftovers(self) -> None:
-        for temporary in self.folder.glob("*/.*.tmp"):
+        for temporary in self.folder.glob("*/.*.part"):
             temporary.unlink(missing_ok=True)
             log.info("Removed the unfinished file %s", temporary)

@@ -1,0 +1,107 @@
+"""History: the newest pairs with their votes, and a second look at any of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from app import texts
+from app.handlers import sentence_of
+from app.player import MotionPlayer
+from core.engine import Engine
+from core.preference.store import PairRecord
+from core.render.player_pack import pack_pair
+
+_N_ROWS = 60
+_ROWS_TEMPLATE = """
+{{#if value.length}}
+<table class="history">
+  <thead><tr><th>When (UTC)</th><th>Prompt</th><th>Answer</th><th>A</th><th>B</th><th>Seed</th><th></th></tr></thead>
+  <tbody>
+  {{#each value}}
+    <tr><td>{{this.when}}</td><td class="prompt">{{this.prompt}}</td><td>{{this.verdict}}</td><td>{{this.left}}</td>
+    <td>{{this.right}}</td><td class="num">{{this.seed}}</td>
+    <td><button type="button" data-pair="{{this.id}}" aria-label="Replay this pair">Replay</button></td></tr>
+  {{/each}}
+  </tbody>
+</table>
+{{else}}
+<p class="empty">Nothing here yet. Generate a pair in Compare; it appears here with its votes.</p>
+{{/if}}
+"""
+_ROWS_JS = """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('button[data-pair]');
+  if (button) trigger('click', { pair_id: button.dataset.pair });
+});
+"""
+
+
+class HistoryTable(gr.HTML):
+    """Rows of dicts (see `_row`), each with a Replay button that fires click with the pair's id."""
+
+    def __init__(self, value: list[dict[str, str]] | None = None, **kwargs: Any) -> None:
+        super().__init__(value or [], html_template=_ROWS_TEMPLATE, js_on_load=_ROWS_JS, **kwargs)
+
+    def api_info(self) -> dict[str, Any]:
+        return {"type": "array", "items": {"type": "object"}}
+
+
+class Library:
+    """Components of the Library tab and what they do. Build inside a gr.Blocks context."""
+
+    def __init__(self, engine: Engine, tab: gr.Tab) -> None:
+        self.engine = engine
+        with gr.Row(elem_id="library-head"):
+            self.summary = gr.HTML(elem_id="library-summary")
+            self.refresh = gr.Button("Refresh", size="sm", scale=0, min_width=80)
+        self.player = MotionPlayer(
+            body=engine.body(), cache=engine.settings.data_dir / "player", elem_id="library-player", visible=False
+        )
+        self.table = HistoryTable(elem_id="history")
+        outputs = [self.table, self.summary]
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        tab.select(self.on_show, None, outputs, **quiet)
+        self.refresh.click(self.on_show, None, outputs, **quiet)
+        self.table.click(self.on_replay, None, [self.player, self.summary], **quiet)
+
+    def on_show(self) -> dict[Any, Any]:
+        """Read the newest pairs."""
+        try:
+            records, (pairs, votes) = self.engine.store.recent(_N_ROWS), self.engine.store.counts()
+        except Exception as error:
+            return {self.summary: texts.notice(sentence_of(error), "error")}
+        shown = f"; the newest {_N_ROWS} are shown" if pairs > _N_ROWS else ""
+        return {
+            self.table: [_row(record) for record in records],
+            self.summary: texts.notice(f"{_count(pairs, 'pair')}, {_count(votes, 'vote')}{shown}."),
+        }
+
+    def on_replay(self, event: gr.EventData) -> dict[Any, Any]:
+        """Show a stored pair again; its names only if it has been voted on."""
+        try:
+            pair = self.engine.store.pair(event.pair_id)
+            votes = self.engine.store.votes(pair.id)
+            labels = texts.revealed_labels(votes[-1]) if votes else ("A", "B")
+            pack = pack_pair(*self.engine.poses(pair.left), *self.engine.poses(pair.right), labels=labels)
+        except Exception as error:
+            return {self.summary: texts.notice(sentence_of(error), "error")}
+        return {self.player: gr.update(value=pack, visible=True), self.summary: texts.notice(pair.left.prompt)}
+
+
+def _row(record: PairRecord) -> dict[str, str]:
+    pair, voted = record.pair, bool(record.votes)
+    return {
+        "id": pair.id,
+        "when": f"{pair.created:%Y-%m-%d %H:%M}",
+        "prompt": pair.left.prompt,
+        "verdict": ", ".join(texts.VERDICT_WORDS[vote.verdict] for vote in record.votes) or "not voted yet",
+        "left": texts.version_words(pair.left.model_version) if voted else "hidden",
+        "right": texts.version_words(pair.right.model_version) if voted else "hidden",
+        "seed": str(pair.left.seed),
+    }
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

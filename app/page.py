@@ -1,0 +1,73 @@
+"""The page: header, tabs, endpoints, and how it is started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from app import texts
+from app.api import Api
+from app.compare import Compare
+from app.library import Library
+from app.theme import arena_theme
+from core.engine import Engine
+from core.settings import Settings
+
+_STATUS_EVERY_S = 0.7
+_STYLE = Path(__file__).with_name("style.css")
+_BRAND = '<h1 class="brand">EasyTune <span>Arena</span></h1>'
+
+
+@dataclass(frozen=True)
+class Page:
+    """The built page and the engine behind it."""
+
+    blocks: gr.Blocks
+    engine: Engine
+
+    def launch(self) -> None:
+        """Answer at once, load the models meanwhile, and serve until interrupted."""
+        settings = self.engine.settings
+        self.blocks.launch(
+            server_name=settings.host,
+            server_port=settings.port,
+            share=settings.share,
+            theme=arena_theme(),
+            css_paths=[_STYLE],
+            footer_links=[],
+            allowed_paths=[str((settings.data_dir / "exports").resolve())],
+            prevent_thread_lock=True,
+        )
+        self.engine.start_loading()
+        self.blocks.block_thread()
+
+
+def build(settings: Settings) -> Page:
+    """Lay out the page over a fresh engine; loads no model, opens no port. ValueError for a database it can't use."""
+    engine = Engine(settings)
+    with gr.Blocks(title="EasyTune Arena", fill_width=True, analytics_enabled=False) as blocks:
+        with gr.Row(elem_id="header"):
+            gr.HTML(_BRAND, elem_id="brand")
+            pill = gr.HTML(lambda: texts.status_pill(engine.status()), elem_id="status")
+        alert = gr.HTML(elem_id="alert")
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab("Compare"):
+                Compare(engine)
+            with gr.Tab("Library") as library_tab:
+                Library(engine, library_tab)
+        timer = gr.Timer(_STATUS_EVERY_S)
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+        timer.tick(lambda: _loading_state(engine), None, [pill, alert, timer], **quiet)
+        Api(engine)
+    return Page(blocks, engine)
+
+
+def _loading_state(engine: Engine) -> tuple[str, str, Any]:
+    """The header's pill, an alert if loading failed, and whether to keep asking."""
+    status = engine.status()
+    settled = status.ready or status.error is not None
+    alert = texts.notice(status.error, "error") if status.error else ""
+    return texts.status_pill(status), alert, gr.Timer(active=not settled)

@@ -1,0 +1,274 @@
+"""The facade for the page, the command line and notebooks: generate a pair, vote, make again, export.
+
+`Engine(settings)` opens the store and nothing else. `start_loading()` brings the models in, in the background;
+`status()` says how far it is. All methods are thread-safe; the models compute one thing at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import core
+from core.motion.skeleton import FPS, MIN_FRAMES
+from core.preference.store import PreferenceStore
+from core.preference.types import Pair, Take, Vote, new_pair_id, now
+from core.request import Request, random_seed
+from core.settings import Settings
+
+if TYPE_CHECKING:
+    from core.body.smpl_files import Body
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[float, str], None]  # fraction done in 0-1, what is being done
+_TEXT_ENCODER = "minilm"
+_WARM_UP_PROMPT = "a person walks forward"
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where loading stands; `error` is a sentence for the user."""
+
+    ready: bool
+    message: str
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class _Models:
+    """What generating needs, loaded once."""
+
+    diffusion: dict[str, Any]  # version -> MotionDiffusion
+    weights_sha256: dict[str, str]  # version -> hash of its files
+    text_encoder: Any
+    device: str
+
+
+class Engine:
+    """Two model versions, one store, one body."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Open the store under settings.data_dir. ValueError if its database can't be used."""
+        self.settings = settings
+        self.store = PreferenceStore(settings.data_dir, settings.database)
+        self._status = Status(False, "Waiting to load the models")
+        self._settled = threading.Event()  # ready, or failed for good
+        self._inference = threading.Lock()
+        self._loading: threading.Thread | None = None
+        self._models: _Models | None = None
+
+    # Loading
+
+    def start_loading(self) -> None:
+        """Load the models in a background thread; a second call does nothing."""
+        if self._loading is None:
+            self._loading = threading.Thread(target=self._load, name="load-models", daemon=True)
+            self._loading.start()
+
+    def status(self) -> Status:
+        return self._status
+
+    def wait_until_ready(self, timeout_s: float | None = None) -> Status:
+        """Block until loading has succeeded or failed, at most timeout_s; returns the status then."""
+        self._settled.wait(timeout_s)
+        return self._status
+
+    def _load(self) -> None:
+        try:
+            self._load_models()
+            self._status = Status(True, "Ready")
+        except (FileNotFoundError, ValueError) as error:
+            log.error("%s", error)
+            self._status = Status(False, "The models are not loaded", str(error))
+        except Exception as error:
+            log.exception("Loading failed")
+            sentence = f"Loading failed: {type(error).__name__}: {error}. The log has the details."
+            self._status = Status(False, "The models are not loaded", sentence)
+        finally:
+            self._settled.set()
+
+    def _load_models(self) -> None:
+        versions = dict.fromkeys((self.settings.baseline, self.settings.candidate))
+        self._say("Loading PyTorch")
+        from core.models.checkpoint import load_diffusion  # imports torch: seconds
+        from core.text.encoder import load_text_encoder
+
+        device = pick_device(self.settings.device)
+        folder = self.settings.checkpoints
+        diffusion, weights = {}, {}
+        for version in versions:
+            self._say(f"Loading the model '{version}'")
+            diffusion[version] = load_diffusion(folder, device, version)
+            weights[version] = weights_sha256(folder / version)
+        self._say("Loading the text encoder")
+        models = _Models(diffusion, weights, load_text_encoder(_TEXT_ENCODER, device), device)
+        self._say("Loading the body")
+        self.body()
+        self._say("Warming up")
+        for version in versions:
+            self._sample(models, version, Request(_WARM_UP_PROMPT, steps=2), MIN_FRAMES, seed=0)
+        self._models = models
+
+    def _say(self, message: str) -> None:
+        log.info("%s ...", message)
+        self._status = Status(False, f"{message} ...")
+
+    def _require_models(self) -> _Models:
+        if self._models is None:
+            raise RuntimeError(self._status.error or f"Not ready yet: {self._status.message} Try again in a moment.")
+        return self._models
+
+    # Prompts
+
+    def suggest_duration_s(self, prompt: str) -> float:
+        """A length in seconds that fits what the prompt describes."""
+        from core.text.duration import suggest_duration_s
+
+        return suggest_duration_s(prompt)
+
+    def surprise(self) -> str:
+        """A random prompt of the kind the models were trained on."""
+        from core.data.captions import surprise
+
+        return surprise(random_seed())
+
+    def familiarity_notice(self, prompt: str) -> str:
+        """A sentence if the prompt is far from what the models have learnt; empty if it is not."""
+        return ""
+
+    # Pairs and votes
+
+    def generate(self, request: Request, progress: Progress | None = None) -> Pair:
+        """Make two takes from the same noise, one by each version, and store them before returning.
+
+        The sides are drawn at random. RuntimeError, as a sentence, while the models are not ready.
+        `progress` may raise to cancel; nothing is stored then.
+        """
+        models = self._require_models()
+        seed = random_seed() if request.seed is None else request.seed
+        frames = round((request.duration_s or self.suggest_duration_s(request.prompt)) * FPS)
+        versions = (self.settings.baseline, self.settings.candidate)
+        with self._inference:
+            motions = [
+                self._sample(models, version, request, frames, seed, _share(progress, i, len(versions)))
+                for i, version in enumerate(versions)
+            ]
+        takes = [self._take(models, *made, request, seed) for made in zip(versions, motions, strict=True)]
+        if secrets.randbelow(2):
+            takes.reverse()
+        pair = Pair(id=new_pair_id(), left=takes[0], right=takes[1], created=now())
+        self.store.add_pair(pair)
+        return pair
+
+    def vote(self, pair_id: str, verdict: str, annotator: str, response_s: float | None = None) -> Vote:
+        """Record a vote; returned only when it is safely on the disk. It names the versions, so it reveals them."""
+        return self.store.record_vote(pair_id, verdict, annotator, core.__version__, response_s)
+
+    def undo_vote(self, pair_id: str, annotator: str) -> Vote:
+        """Take the annotator's vote on this pair back; the events of both stay recorded."""
+        return self.store.undo_vote(pair_id, annotator)
+
+    def regenerate(self, take: Take) -> np.ndarray:
+        """Make the take's motion again from what is recorded: (F, 263) float32.
+
+        ValueError if the version it was made by is not the one loaded.
+        """
+        models = self._require_models()
+        if models.weights_sha256.get(take.model_version) != take.weights_sha256:
+            raise ValueError(
+                f"The take was made by '{take.model_version}', weights {take.weights_sha256}, which are not loaded. "
+                "Start with --baseline or --candidate set to that version and its own files."
+            )
+        request = Request(take.prompt, take.duration_s, take.seed, take.steps, take.guidance_scale, take.solver)
+        with self._inference:
+            return self._sample(models, take.model_version, request, take.frames, take.seed)
+
+    def _sample(
+        self, models: _Models, version: str, request: Request, frames: int, seed: int, callback: Any = None
+    ) -> np.ndarray:
+        from core.diffusion.rollout import SamplerConfig, sample_motions
+
+        config = SamplerConfig(steps=request.steps, guidance_scale=request.guidance_scale, solver=request.solver)
+        model, prompts = models.diffusion[version], [request.prompt.strip()]
+        return sample_motions(model, models.text_encoder, prompts, [frames], [seed], config, callback)[0]
+
+    def _take(self, models: _Models, version: str, features: np.ndarray, request: Request, seed: int) -> Take:
+        """Store the motion and describe how it was made."""
+        import torch
+
+        return Take(
+            prompt=request.prompt.strip(),
+            seed=seed,
+            frames=len(features),
+            steps=request.steps,
+            guidance_scale=float(request.guidance_scale),
+            solver=request.solver,
+            model_version=version,
+            weights_sha256=models.weights_sha256[version],
+            text_encoder=_TEXT_ENCODER,
+            device=models.device,
+            code_version=core.__version__,
+            torch_version=torch.__version__,
+            motion_sha256=self.store.save_motion(features),
+        )
+
+    # Bodies and files
+
+    def body(self) -> Body:
+        """The body that all motions are shown on; core.body keeps it after the first call."""
+        from core.body.smpl_files import load_body
+
+        return load_body(self.settings.body)
+
+    def poses(self, take: Take) -> tuple[np.ndarray, np.ndarray]:
+        """(F, 24, 3, 3) local joint rotations and (F, 3) pelvis positions in metres, for the player and files."""
+        from core.body.ik import pose_from_features
+
+        return pose_from_features(self.store.load_motion(take), self.body())
+
+    def export(self, pair_id: str, side: str, kind: str, progress: Progress | None = None) -> Path:
+        """Write the motion on one side, or for mp4 both, and return the file; see core.exports."""
+        from core.exports import export_pair
+
+        return export_pair(self, self.store.pair(pair_id), side, kind, progress)
+
+
+def pick_device(wanted: str) -> str:
+    """The torch device for a setting; ValueError if it is not there."""
+    import torch
+
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return next(name for name, there in present.items() if there)
+    if not present.get(wanted, False):
+        here = ", ".join(name for name, there in present.items() if there)
+        raise ValueError(f"device={wanted!r} is not available here. Use one of {here}.")
+    return wanted
+
+
+def weights_sha256(folder: Path) -> str:
+    """First 16 hex digits of the hash of a version's weights and config: tells re-trained files from the old ones."""
+    digest = hashlib.sha256()
+    for path in sorted((*folder.glob("*.safetensors"), *folder.glob("config.json"))):
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _share(progress: Progress | None, index: int, count: int) -> Callable[[int, int, Any], None]:
+    """The sampler's callback for the index-th of `count` takes, as part of one progress from 0 to 1."""
+
+    def callback(step: int, total: int, _info: Any = None) -> None:
+        if progress is not None:
+            progress((index + step / total) / count, f"Take {index + 1} of {count}, step {step} of {total}")
+
+    return callback
