@@ -215,9 +215,10 @@ def joint_regressor(vertices: np.ndarray, joints: np.ndarray, mirror: np.ndarray
         near = np.argsort(distance, kind="stable")[:REGRESSOR_CANDIDATES]
         if BODY_MIRROR[j] == j:
             near = np.unique(np.r_[near, mirror[near]])
-        A = ((vertices[near] - joints[j, :, 0][:, None] * np.eye(1, vertices.shape[2])) * emphasis).reshape(len(near), -1)
-        b = (joints[j] - joints[j, :, :1] * np.eye(1, vertices.shape[2])) * emphasis
-        row = nnls(np.vstack([A.T, np.full(len(near), 100.0)]), np.r_[b.ravel(), 100.0])[0]
+        origin = joints[j, :, :1] * np.eye(1, vertices.shape[2])  # (3, 11), the template's joint; directions stay
+        A = ((vertices[near] - origin) * emphasis).reshape(len(near), -1).T
+        b = ((joints[j] - origin) * emphasis).ravel()
+        row = nnls(np.vstack([A, np.full(len(near), 100.0)]), np.r_[b, 100.0])[0]  # last equation: sum is 1
         regressor[j, near] = row / row.sum()
         if BODY_MIRROR[j] == j:
             regressor[j] = 0.5 * (regressor[j] + regressor[j][mirror])

@@ -8,6 +8,8 @@ the 6D block of "smpl" features. Bone lengths of the motion may differ from the 
     spine3            Procrustes of neck and collars, drawn a little towards the prior
     feet, head, hands G = G_parent R_prior
 
+Without a prior the twist of upper arms and thighs lets elbows bend forward and knees backward, as far as they bend.
+
 What it leaves out of SMPLify: no pose or shape priors, no contact, no interpenetration terms.
 """
 
@@ -20,7 +22,8 @@ from core.body.smpl_files import Body
 from core.motion.features import recover_joints
 from core.motion.kinematics import procrustes
 from core.motion.layout import ROTATIONS, check_features, check_joints
-from core.motion.rotations import normalize, rotation_between, sixd_to_matrix
+from core.motion.root_frame import gaussian_kernel
+from core.motion.rotations import normalize, rotation_between, rotvec_to_matrix, sixd_to_matrix
 from core.motion.skeleton import JOINT, N_JOINTS, PARENTS
 
 CONVENTIONS = ("smpl", "humanml3d")
@@ -28,12 +31,18 @@ SPINE3_PRIOR_M = 0.06  # weight of the chest's prior, as the length of a bone al
 # Without a prior an arm's twist is that of the smallest turn from this direction (left side), the middle of the
 # shoulder's reach, so that the direction opposite to it, where the smallest turn is not unique, is out of reach.
 ARM_CENTRE = (0.75, -0.2, 0.6)
+# Joint -> direction, in the T-pose, into which the next joint bends: palms look down, so elbows bend forward.
+_FLEXION = {
+    **dict.fromkeys((JOINT["left_shoulder"], JOINT["right_shoulder"]), (0.0, 0.0, 1.0)),
+    **dict.fromkeys((JOINT["left_hip"], JOINT["right_hip"]), (0.0, 0.0, -1.0)),
+}
+HINGE_BEND_RAD = (np.deg2rad(10.0), np.deg2rad(60.0))  # the bend decides the twist from not at all to fully
+HINGE_TWIST_RAD = (np.deg2rad(100.0), np.deg2rad(180.0))  # twists this large are doubted, up to not at all believed
+HINGE_SIGMA_FRAMES = 1.5  # the twist so found is smoothed over time: it moves no joint, so nothing else is blurred
 _CHILDREN = [np.flatnonzero(j == PARENTS) for j in range(N_JOINTS)]
 
 
-def pose_from_features(
-    features: np.ndarray, body: Body, convention: str = "smpl"
-) -> tuple[np.ndarray, np.ndarray]:
+def pose_from_features(features: np.ndarray, body: Body, convention: str = "smpl") -> tuple[np.ndarray, np.ndarray]:
     """(F, 263) de-normalised features -> local rotations (F, 24, 3, 3) float64 and translation (F, 3), metres.
 
     "smpl": joints from the positions, twist from the 6D block. "humanml3d": joints only; its 6D block holds the
@@ -80,7 +89,11 @@ def pose_from_joints(
         if len(children) == 0:
             R_world[:, j] = G_prior
         elif len(children) == 1:
-            R_world[:, j] = rotation_between(G_prior @ offsets[children[0]], bones[:, children[0] - 1]) @ G_prior
+            child = children[0]
+            R_world[:, j] = rotation_between(G_prior @ offsets[child], bones[:, child - 1]) @ G_prior
+            if rotation_prior is None and j in _FLEXION:
+                next_bone = bones[:, _CHILDREN[child][0] - 1]
+                R_world[:, j] = _hinge_twisted(R_world[:, j], offsets[child], next_bone, _FLEXION[j])
         else:
             weight = 0.0 if rotation_prior is None else SPINE3_PRIOR_M
             R_world[:, j] = _procrustes_towards(G_prior, offsets[children], bones[:, children - 1], weight)
@@ -92,6 +105,28 @@ def _procrustes_towards(G_prior: np.ndarray, rest: np.ndarray, posed: np.ndarray
     """Kabsch with the prior's three axes as further vectors of length weight_m; (F, 3, 3)."""
     axes_rest, axes_posed = weight_m * np.eye(3), weight_m * np.swapaxes(G_prior, 1, 2)
     return procrustes(np.concatenate([rest, axes_rest]), np.concatenate([posed, axes_posed], 1))
+
+
+def _hinge_twisted(G: np.ndarray, offset: np.ndarray, next_bone: np.ndarray, flexion: tuple) -> np.ndarray:
+    """G turned about its own bone so that the next bone bends towards `flexion`, faded in with the bend; (F, 3, 3)."""
+    axis = normalize(offset)
+    ahead = normalize(np.asarray(flexion) - axis * (axis @ flexion))
+    local = normalize(np.einsum("fba,fb->fa", G, next_bone))
+    bend = np.arccos(np.clip(local @ axis, -1.0, 1.0))
+    twist = np.arctan2(local @ np.cross(axis, ahead), local @ ahead)
+    believed = _smoothstep(bend, *HINGE_BEND_RAD) * (1.0 - _smoothstep(np.abs(twist), *HINGE_TWIST_RAD))
+    return G @ rotvec_to_matrix(axis * _smooth(twist * believed)[:, None])
+
+
+def _smooth(angle: np.ndarray) -> np.ndarray:
+    """(F,) through a Gaussian over time, the ends repeated."""
+    kernel = gaussian_kernel(HINGE_SIGMA_FRAMES)
+    return np.convolve(np.pad(angle, len(kernel) // 2, mode="edge"), kernel, mode="valid")
+
+
+def _smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
+    t = np.clip((x - low) / (high - low), 0.0, 1.0)
+    return t * t * (3.0 - 2.0 * t)
 
 
 def _swing_prior(offsets: np.ndarray) -> np.ndarray:

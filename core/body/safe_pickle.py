@@ -1,34 +1,34 @@
 """Reads SMPL's .pkl files without running what they say: only arrays, sparse matrices and plain containers.
 
 A pickle is a program. `load_arrays_pickle` lets it name a short list of harmless constructors and refuses all else
-before anything is called. Old SMPL files hold chumpy objects; an inert stand-in keeps their state, and
-`as_array` takes the array out of it. No chumpy needed.
+before anything is called. Old SMPL files hold chumpy objects and sparse matrices; inert stand-ins keep
+their state, and `as_array` takes the array out of it. No chumpy needed.
 """
 
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-_SPARSE = {f"{kind}_{suffix}" for kind in ("csc", "csr", "coo") for suffix in ("matrix", "array")}
-_SPARSE_MODULES = {"scipy.sparse", *(f"scipy.sparse.{m}" for k in ("csc", "csr", "coo") for m in (k, f"_{k}"))}
-_NUMPY = {
-    ("multiarray", "_reconstruct"),
-    ("multiarray", "scalar"),
-    ("numeric", "_frombuffer"),
+_SPARSE_CLASS = re.compile(r"scipy\.sparse(?:\._?\w+)?\.(csc|csr|coo)_(?:matrix|array)")
+_NUMPY_MODULE = re.compile(r"numpy\._?core\.(multiarray|numeric)")
+_NUMPY_FUNCTIONS = {
+    "_reconstruct": np.zeros(1).__reduce__()[0],
+    "scalar": np.float64(1).__reduce__()[0],
+    "_frombuffer": np.zeros(1).__reduce_ex__(5)[0],
 }
-_BUILTINS = {"set": set, "frozenset": frozenset, "list": list, "dict": dict, "tuple": tuple, "int": int,
-             "float": float, "bool": bool, "str": str, "complex": complex, "bytearray": bytearray}  # fmt: skip
+_PLAIN = (set, frozenset, list, dict, tuple, int, float, bool, str, complex, bytearray, object)
+_BUILTINS = {cls.__name__: cls for cls in _PLAIN}
 
 
-class ChumpyStandIn:
-    """Takes the place of any chumpy class: keeps the pickled state, computes nothing."""
+class StandIn:
+    """Takes the place of any chumpy or sparse-matrix class: keeps the pickled state, computes nothing."""
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> ChumpyStandIn:
-        return object.__new__(cls)
+    kind = "chumpy"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.state: dict = {}
@@ -37,39 +37,56 @@ class ChumpyStandIn:
         self.state = state if isinstance(state, dict) else {"x": state}
 
 
+_STAND_INS = {kind: type(f"{kind}StandIn", (StandIn,), {"kind": kind}) for kind in ("csc", "csr", "coo")}
+
+
 def as_array(value: Any) -> Any:
-    """The plain or sparse array inside a value: chumpy's Ch holds it as `x`, older ones as `r`; Select as `a[idxs]`."""
-    if not isinstance(value, ChumpyStandIn):
+    """The array inside a value, dense: sparse matrices filled in, chumpy's Ch opened at `x` (or a cached `r`),
+    chumpy's Select at `a[idxs]`. Anything else comes back as it is."""
+    if not isinstance(value, StandIn):
         return value
+    state = value.state
+    if value.kind != "chumpy":
+        return _dense_from_sparse(value.kind, state)
     for key in ("x", "r", "_cached_r", "_r"):
-        if value.state.get(key) is not None:
-            return as_array(value.state[key])
-    if "a" in value.state and "idxs" in value.state:
-        picked = np.asarray(as_array(value.state["a"])).ravel()[np.asarray(as_array(value.state["idxs"]))]
-        shape = value.state.get("preferred_shape")
+        if state.get(key) is not None:
+            return as_array(state[key])
+    if "a" in state and "idxs" in state:
+        picked = np.asarray(as_array(state["a"])).ravel()[np.asarray(as_array(state["idxs"]))]
+        shape = state.get("preferred_shape")
         return picked if shape is None else picked.reshape(shape)
-    raise ValueError(f"a chumpy object holds no array (its fields: {sorted(value.state)})")
+    raise ValueError(f"a chumpy object holds no array (its fields: {sorted(state)})")
+
+
+def _dense_from_sparse(kind: str, state: dict) -> np.ndarray:
+    """Checked reconstruction from the state's parts, whatever scipy version wrote it."""
+    import scipy.sparse
+
+    shape = state.get("_shape", state.get("shape"))
+    if kind == "coo":
+        coords = state["coords"] if "coords" in state else (state["row"], state["col"])
+        matrix = scipy.sparse.coo_matrix((state["data"], coords), shape=shape)
+    else:
+        build = scipy.sparse.csc_matrix if kind == "csc" else scipy.sparse.csr_matrix
+        matrix = build((state["data"], state["indices"], state["indptr"]), shape=shape)
+        matrix.check_format(full_check=True)
+    return matrix.toarray()
 
 
 class _RestrictedUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if module.split(".")[0] == "chumpy":
-            return ChumpyStandIn
-        if module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric", "numpy._core.numeric"):
-            if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
-                return getattr(np, name)
-            if (module.rsplit(".", 1)[-1], name) in _NUMPY:
-                return super().find_class(module, name)
-        if module in _SPARSE_MODULES and name in _SPARSE:
-            import scipy.sparse
-
-            return getattr(scipy.sparse, name)
+            return StandIn
+        if sparse := _SPARSE_CLASS.fullmatch(f"{module}.{name}"):
+            return _STAND_INS[sparse[1]]
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return getattr(np, name)
+        if _NUMPY_MODULE.fullmatch(module) and name in _NUMPY_FUNCTIONS:
+            return _NUMPY_FUNCTIONS[name]
         if module in ("builtins", "__builtin__") and name in _BUILTINS:
             return _BUILTINS[name]
-        if (module, name) in (("copy_reg", "_reconstructor"), ("copyreg", "_reconstructor")):
+        if module in ("copy_reg", "copyreg") and name == "_reconstructor":
             return _reconstruct_plain
-        if (module, name) in (("builtins", "object"), ("__builtin__", "object")):
-            return object
         if (module, name) == ("collections", "OrderedDict"):
             return dict
         if (module, name) == ("_codecs", "encode"):  # bytes, as Python 3 writes them in protocol 2
@@ -79,8 +96,8 @@ class _RestrictedUnpickler(pickle.Unpickler):
 
 def _reconstruct_plain(cls: type, base: type, state: Any) -> Any:
     """Protocol 0-1 object creation, only for the classes find_class hands out."""
-    if cls is ChumpyStandIn:
-        return ChumpyStandIn()
+    if isinstance(cls, type) and issubclass(cls, StandIn):
+        return cls()
     if cls in _BUILTINS.values() and cls is base:
         return cls(state)
     raise pickle.UnpicklingError(f"it builds an object of {cls!r}")
@@ -91,7 +108,7 @@ def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
 
 
 def load_arrays_pickle(path: Path) -> dict[str, Any]:
-    """The pickled dictionary of a .pkl file (Python 2 or 3), chumpy values as arrays.
+    """The pickled dictionary of a .pkl file (Python 2 or 3), chumpy and sparse values as dense arrays.
 
     Raises ValueError when the file asks for anything but arrays and plain containers, is truncated or is not a
     pickled dictionary. Nothing in the file is executed.
@@ -110,4 +127,7 @@ def load_arrays_pickle(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not a readable pickle ({type(error).__name__}: {error}). Copy it again.") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, not a dictionary of body arrays.")
-    return {str(key): as_array(value) for key, value in content.items()}
+    try:
+        return {str(key): as_array(value) for key, value in content.items()}
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise ValueError(f"{path} is not a readable body: {error}. Copy it again.") from None

@@ -1,6 +1,6 @@
 """Linear blend skinning in numpy, one matrix product for a whole clip.
 
-    v_f = sum_j w_vj (R_world_j(f) (v - p_j) + t_j(f))        Loper et al. 2015 (SMPL), eq. 2-4, without pose correctives
+    v_f = sum_j w_vj (R_world_j(f) (v - p_j) + t_j(f))        Loper et al. 2015 (SMPL), without pose correctives
 
 With homogeneous rest positions this is linear in the transforms: (F*3, 24*4) @ (24*4, V).
 """
@@ -15,7 +15,7 @@ from core.motion import kinematics
 from core.motion.skeleton import LEFT_FOOT, RIGHT_FOOT
 
 
-def forward_kinematics(body: Body, pose: np.ndarray, trans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def forward_transforms(body: Body, pose: np.ndarray, trans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Local rotations -> (R_world_joint (F, 24, 3, 3), joint positions (F, 24, 3)), float64, metres.
 
     pose: (F, 24, 3, 3) relative to the parent; trans: (F, 3) added to the rest position of the whole body.
@@ -30,12 +30,12 @@ def forward_kinematics(body: Body, pose: np.ndarray, trans: np.ndarray) -> tuple
 
 def forward_joints(body: Body, pose: np.ndarray, trans: np.ndarray) -> np.ndarray:
     """Joint positions (F, 24, 3) float32 of a pose (F, 24, 3, 3) and translation (F, 3), metres."""
-    return forward_kinematics(body, pose, trans)[1].astype(np.float32)
+    return forward_transforms(body, pose, trans)[1].astype(np.float32)
 
 
 def skin(body: Body, pose: np.ndarray, trans: np.ndarray) -> np.ndarray:
     """Vertices (F, V, 3) float32 of a pose (F, 24, 3, 3) and translation (F, 3), metres."""
-    R, p = forward_kinematics(body, pose, trans)
+    R, p = forward_transforms(body, pose, trans)
     t = p - (R @ body.joints[:, :, None].astype(np.float64))[..., 0]
     transforms = np.concatenate([R, t[..., None]], -1).astype(np.float32)  # (F, 24, 3, 4)
     rows = transforms.transpose(0, 2, 1, 3).reshape(-1, N_BODY_JOINTS * 4)  # (F*3, 96)
@@ -56,7 +56,7 @@ def ground_offset(body: Body) -> float:
 def _checked(pose: np.ndarray, trans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     pose, trans = np.asarray(pose, dtype=np.float64), np.asarray(trans, dtype=np.float64)
     if pose.shape[1:] != (N_BODY_JOINTS, 3, 3):
-        raise ValueError(f"pose has shape {pose.shape}, expected (frames, {N_BODY_JOINTS}, 3, 3) local rotation matrices.")
+        raise ValueError(f"pose has shape {pose.shape}, expected (frames, {N_BODY_JOINTS}, 3, 3) local rotations.")
     if trans.shape != (len(pose), 3):
         raise ValueError(f"trans has shape {trans.shape}, expected {(len(pose), 3)} to go with the pose.")
     return pose, trans

@@ -58,7 +58,9 @@ def find_user_body() -> Path | None:
     named = os.environ.get(BODY_ENVIRONMENT_VARIABLE)
     if named:
         if not Path(named).is_file():
-            raise FileNotFoundError(f"{BODY_ENVIRONMENT_VARIABLE}={named} is not a file. Point it to an SMPL .npz or .pkl, or unset it.")
+            raise FileNotFoundError(
+                f"{BODY_ENVIRONMENT_VARIABLE}={named} is not a file. Point it to an SMPL .npz or .pkl, or unset it."
+            )
         return Path(named)
     return next((p for p in (ASSETS / "SMPL_NEUTRAL.npz", ASSETS / "SMPL_NEUTRAL.pkl") if p.is_file()), None)
 
@@ -105,7 +107,9 @@ def read_smpl_arrays(path: Path) -> dict[str, Any]:
     raw = load_arrays_pickle(path) if path.suffix.lower() == ".pkl" else _read_npz(path)
     missing = [key for key in _REQUIRED if key not in raw]
     if missing:
-        raise ValueError(f"{path} is not an SMPL-format body: it lacks {', '.join(missing)} (it has {', '.join(sorted(raw)) or 'nothing'}).")
+        raise ValueError(
+            f"{path} is not an SMPL-format body: it lacks {', '.join(missing)}. Needed: {', '.join(_REQUIRED)}."
+        )
     try:
         arrays: dict[str, Any] = {k: _dense(raw[k]).astype(np.float64) for k in _REQUIRED[:4]}
         parents = _dense(raw["kintree_table"])[0].astype(np.uint32).astype(np.int32)  # SMPL writes -1 as 2**32 - 1
@@ -130,7 +134,7 @@ def _read_npz(path: Path) -> dict[str, Any]:
 
 
 def _dense(value: Any) -> np.ndarray:
-    array = np.asarray(value.toarray() if hasattr(value, "toarray") else value)
+    array = np.asarray(value)
     if array.dtype == object:
         raise ValueError("found objects in place of numbers")
     return array
