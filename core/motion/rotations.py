@@ -49,6 +49,17 @@ def matrix_to_quaternion(R: np.ndarray) -> np.ndarray:
     return np.where(q[..., :1] < 0, -q, q)
 
 
+def quaternion_to_matrix(q: np.ndarray) -> np.ndarray:
+    """(..., 4) unit quaternion, scalar first -> (..., 3, 3)."""
+    w, x, y, z = np.moveaxis(np.asarray(q, dtype=np.float64), -1, 0)
+    rows = [
+        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+    ]  # fmt: skip
+    return np.stack(rows, -1).reshape(*q.shape[:-1], 3, 3)
+
+
 def quaternion_to_rotvec(q: np.ndarray) -> np.ndarray:
     """(..., 4) unit quaternion, scalar first -> (..., 3), angle in [0, pi]."""
     q = np.where(q[..., :1] < 0, -q, q)

@@ -1,0 +1,140 @@
+"""Motions with captions, ready to train and to evaluate on: recipes realised into features, kept in one flat array.
+
+Building is deterministic in (archive, split, SetConfig) and cached beside the archive, since it takes minutes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from core.data.captions import caption, canonical_caption
+from core.data.clips import Clip, ClipArchive, load_archive, pose_joints
+from core.data.compose import Composer, Mix, Recipe, realize
+from core.data.prepare import HELD_OUT
+from core.motion.features import extract_features
+from core.motion.files import atomic_write
+from core.motion.skeleton import MIN_FRAMES
+
+log = logging.getLogger(__name__)
+FORMAT = 1  # of the cached set; raise it when recipes, captions or features change
+
+
+@dataclass(frozen=True)
+class SetConfig:
+    """What a set of motions consists of."""
+
+    split: str = "train"
+    items: int = 24_000  # recipes drawn; clips of the split that fit come on top, once each
+    captions: int = 3  # paraphrases per item
+    seed: int = 0
+    mix: Mix = field(default_factory=Mix)
+
+
+@dataclass(frozen=True)
+class MotionSet:
+    """N motions end to end. features: (sum F, 263) float16 or float32; starts: (N + 1,); captions: N tuples."""
+
+    features: np.ndarray
+    starts: np.ndarray
+    captions: tuple[tuple[str, ...], ...]
+    canonical: tuple[str, ...]
+    meanings: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Frames (N,) of each motion."""
+        return np.diff(self.starts)
+
+    def motion(self, i: int) -> np.ndarray:
+        """Features (F, 263) float32 of motion i."""
+        return self.features[self.starts[i] : self.starts[i + 1]].astype(np.float32)
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Zero-padded features (B, max F, 263) float32 and lengths (B,) int64."""
+        lengths = self.lengths[np.asarray(indices)]
+        out = np.zeros((len(lengths), int(lengths.max()), self.features.shape[1]), dtype=np.float32)
+        for row, (i, n) in enumerate(zip(indices, lengths, strict=True)):
+            out[row, :n] = self.features[self.starts[i] : self.starts[i] + n]
+        return out, lengths.astype(np.int64)
+
+
+def features_of(recipe: Recipe, clips: Sequence[Clip], rest: np.ndarray) -> np.ndarray:
+    """Recipe -> features (F, 263) float32 of convention "smpl"; the floor stays where the archive put it."""
+    pose, trans = realize(recipe, clips)
+    return extract_features(pose_joints(pose, trans, rest), pose)
+
+
+def draw_recipes(clips: Sequence[Clip], config: SetConfig) -> list[Recipe]:
+    """Every clip that fits as it is, then config.items drawn ones; held-out combinations only in their own split."""
+    held_out = frozenset() if config.split == "heldout" else HELD_OUT
+    composer = Composer(clips, config.mix, config.seed, held_out)
+    plain = [recipe for i in range(len(clips)) if (recipe := composer.of_clip(i)) is not None]
+    return plain + [composer.draw() for _ in range(config.items)]
+
+
+_WORKER: dict[str, object] = {}
+
+
+def _start_worker(clips: Sequence[Clip], rest: np.ndarray) -> None:
+    _WORKER.update(clips=clips, rest=rest)
+
+
+def _work(recipe: Recipe, dtype: type) -> np.ndarray:
+    return features_of(recipe, _WORKER["clips"], _WORKER["rest"]).astype(dtype)  # type: ignore[arg-type]
+
+
+def build_set(
+    archive: ClipArchive, config: SetConfig, workers: int = 2, callback: Callable[[int, int, str], None] | None = None
+) -> MotionSet:
+    """Draw, realise and caption a set. Training sets are float16 (0.05 % of a value), others float32."""
+    clips = archive.of(config.split)
+    recipes = draw_recipes(clips, config)
+    work = partial(_work, dtype=np.float16 if config.split == "train" else np.float32)
+    parts: list[np.ndarray] = []
+    with ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(clips, archive.rest)) as pool:
+        for features in pool.map(work, recipes, chunksize=64):
+            parts.append(features)
+            if callback and len(parts) % 500 == 0:
+                callback(len(parts), len(recipes), "features")
+    keep = [i for i, part in enumerate(parts) if len(part) >= MIN_FRAMES]
+    rng = random.Random(config.seed + 1)
+    captions = tuple(
+        tuple(caption(recipes[i].segments, recipes[i].relation, rng) for _ in range(config.captions)) for i in keep
+    )
+    return MotionSet(
+        np.concatenate([parts[i] for i in keep]),
+        np.cumsum([0] + [len(parts[i]) for i in keep]),
+        captions,
+        tuple(canonical_caption(recipes[i].segments, recipes[i].relation) for i in keep),
+        tuple(recipes[i].meaning for i in keep),
+    )
+
+
+def load_set(archive_path: Path, config: SetConfig, callback: Callable[[int, int, str], None] | None = None) -> MotionSet:
+    """The set of `config` from the archive, built once and cached in `cache/` beside it."""
+    archive_hash = hashlib.sha256(archive_path.read_bytes()).hexdigest() if archive_path.exists() else ""
+    archive = load_archive(archive_path)
+    key = hashlib.sha256(repr((FORMAT, archive_hash, sorted(asdict(config).items()))).encode()).hexdigest()[:16]
+    path = archive_path.parent / "cache" / f"{config.split}-{key}.npz"
+    if not path.exists():
+        log.info("building the %s set (%d items)", config.split, config.items)
+        made = build_set(archive, config, callback=callback)
+        texts = {"captions": np.array(made.captions), "canonical": np.array(made.canonical)}
+        arrays = {"features": made.features, "starts": made.starts, "meanings": np.array(made.meanings), **texts}
+        atomic_write(path, lambda file: np.savez(file, **arrays))
+    with np.load(path, allow_pickle=False) as z:
+        captions = tuple(tuple(row) for row in z["captions"].tolist())
+        canonical, meanings = tuple(z["canonical"].tolist()), tuple(z["meanings"].tolist())
+        return MotionSet(z["features"], z["starts"], captions, canonical, meanings)

@@ -1,0 +1,43 @@
+"""Learning curves as a picture, drawn from metrics.jsonl alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+
+def read_metrics(path: Path) -> dict[str, tuple[list[int], list[float]]]:
+    """metrics.jsonl -> name: (steps, values); a cut last line, as a kill leaves it, is passed over."""
+    series: dict[str, tuple[list[int], list[float]]] = {}
+    for line in path.read_text().splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        for name, value in row.items():
+            if name not in ("step", "seconds"):
+                steps, values = series.setdefault(name, ([], []))
+                steps.append(row["step"])
+                values.append(value)
+    return series
+
+
+def plot_curves(metrics: Path, picture: Path) -> None:
+    """One small plot per logged quantity, side by side, written to `picture` (PNG)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    series = read_metrics(metrics)
+    columns = 4
+    rows = max(1, -(-len(series) // columns))
+    figure = Figure(figsize=(3.2 * columns, 2.3 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    for i, (name, (steps, values)) in enumerate(sorted(series.items())):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        axes.plot(steps, values, linewidth=1.2, marker="o" if len(steps) < 30 else "", markersize=2.5)
+        axes.set_title(name, fontsize=9)
+        axes.tick_params(labelsize=7)
+        axes.grid(alpha=0.25)
+        if min(values) > 0 and max(values) > 20 * min(values):
+            axes.set_yscale("log")
+    figure.savefig(picture, dpi=110)

@@ -1,0 +1,212 @@
+"""One training loop for all models: Accelerate, EMA, resume after a kill, metrics.jsonl and a learning-curve picture.
+
+A Task says what a batch is, what it costs and how it is validated. A batch is a pure function of (step, process), so
+resuming needs no data cursor. What is left out of the textbook: epochs.
+
+Files in the run folder: state.pt (to resume), metrics.jsonl, curves.png, run.json (the resolved configuration).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from core.motion.files import atomic_write
+from core.train.curves import plot_curves
+
+log = logging.getLogger(__name__)
+Callback = Callable[[int, int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """Optimisation settings shared by all models."""
+
+    steps: int = 10_000
+    batch_size: int = 64  # per process
+    learning_rate: float = 4e-4  # AdamW, linear warm-up, cosine to 2 %
+    warmup: int = 300  # steps
+    weight_decay: float = 0.01
+    clip: float = 1.0  # gradient norm
+    ema: float = 0.999  # decay per step of the averaged weights that are shipped
+    seed: int = 0
+    precision: str = "auto"  # auto, fp32 or bf16; auto takes bf16 where the processor computes it fast
+    device: str = "auto"  # auto, cpu, cuda or mps
+    threads: int = 0  # CPU threads; 0 leaves PyTorch's choice
+    log_every: int = 50  # steps
+    save_every: int = 500  # steps between resumable states
+    validate_every: int = 1000  # steps
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch_size < 1:
+            raise ValueError(f"steps={self.steps} and batch_size={self.batch_size} must be at least 1.")
+        if self.precision not in ("auto", "fp32", "bf16"):
+            raise ValueError(f"precision={self.precision!r} is unknown. Choose auto, fp32 or bf16.")
+
+
+class Task(Protocol):
+    """What the loop trains. `model` is the trained module; losses return a dict with 'loss' and details."""
+
+    model: nn.Module
+
+    def batch(self, step: int, process: int, processes: int) -> Any: ...
+
+    def loss(self, model: nn.Module, batch: Any) -> dict[str, Tensor]: ...
+
+    def validate(self, model: nn.Module) -> dict[str, float]: ...
+
+
+def choose_precision(precision: str, device: str) -> tuple[str, str]:
+    """('bf16' | 'no', the reason in words) for Accelerate's mixed precision."""
+    if precision == "fp32":
+        return "no", "float32, as asked"
+    if precision == "bf16":
+        return "bf16", "bfloat16, as asked"
+    if device == "cuda":
+        ok = torch.cuda.is_bf16_supported()
+        return ("bf16", "bfloat16 on CUDA") if ok else ("no", "float32: this GPU has no bfloat16")
+    if device == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported() and _has_native_bf16():
+        return "bf16", "bfloat16: this CPU multiplies it natively"
+    return "no", f"float32: no fast bfloat16 on {device}"
+
+
+def _has_native_bf16() -> bool:
+    capabilities = torch.backends.cpu.get_cpu_capability()
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    return capabilities.startswith("AVX512") and "avx512_bf16" in flags
+
+
+def learning_rate_at(step: int, config: LoopConfig) -> float:
+    """Linear warm-up, then cosine down to 2 % of the peak at the last step."""
+    if step < config.warmup:
+        return config.learning_rate * (step + 1) / config.warmup
+    progress = (step - config.warmup) / max(1, config.steps - config.warmup)
+    return config.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+class Trainer:
+    """Runs one Task to the end of LoopConfig.steps, from where the run folder left off."""
+
+    def __init__(self, task: Task, config: LoopConfig, folder: Path, resolved: dict[str, Any]) -> None:
+        from accelerate import Accelerator
+
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.task, self.config, self.folder = task, config, folder
+        device = pick_device(config.device)
+        precision, reason = choose_precision(config.precision, device)
+        self.accelerator = Accelerator(mixed_precision=precision, cpu=device == "cpu")
+        log.info("training on %s in %s", self.accelerator.device, reason)
+        optimizer = torch.optim.AdamW(
+            task.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99),
+            fused=device in ("cpu", "cuda"),
+        )  # fmt: skip
+        self.model, self.optimizer = self.accelerator.prepare(task.model, optimizer)
+        self.ema = AveragedModel(task.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=False)
+        self.step, self.seconds = 0, 0.0
+        if self.accelerator.is_main_process:
+            atomic_write(folder / "run.json", lambda f: f.write(json.dumps(resolved, indent=2, default=str).encode()))
+        self._resume()
+
+    def run(self, callback: Callback | None = None) -> nn.Module:
+        """Train to the end; returns the averaged model in eval mode. The callback may raise to cancel."""
+        config, recent, best_of = self.config, [], time.perf_counter()
+        self.model.train()
+        while self.step < config.steps:
+            torch.manual_seed(hash((config.seed, self.step, self.accelerator.process_index)) % 2**31)
+            losses = self._update()
+            self.step += 1
+            recent.append(losses)
+            if self.step % config.log_every == 0 or self.step == config.steps:
+                now = time.perf_counter()
+                self.seconds, best_of = self.seconds + now - best_of, now
+                self._record({k: sum(float(x[k]) for x in recent) / len(recent) for k in losses}, callback)
+                recent = []
+            if self.step % config.validate_every == 0 or self.step == config.steps:
+                self._validate(callback)
+            if self.step % config.save_every == 0 or self.step == config.steps:
+                self._save()
+        return self.ema.module.eval()
+
+    def _update(self) -> dict[str, Tensor]:
+        rate = learning_rate_at(self.step, self.config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        batch = self.task.batch(self.step, self.accelerator.process_index, self.accelerator.num_processes)
+        with self.accelerator.autocast():
+            losses = self.task.loss(self.model, batch)
+        self.accelerator.backward(losses["loss"])
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.ema.update_parameters(self.accelerator.unwrap_model(self.model))
+        if not torch.isfinite(losses["loss"]):
+            raise FloatingPointError(f"the loss is not finite at step {self.step}. Lower --loop.learning-rate.")
+        return {**{k: v.detach() for k, v in losses.items()}, "gradient_norm": norm}
+
+    def _record(self, values: dict[str, float], callback: Callback | None) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        row = {"step": self.step, "seconds": round(self.seconds, 1), **{k: round(v, 6) for k, v in values.items()}}
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        if callback:
+            callback(self.step, self.config.steps, values)
+
+    def _validate(self, callback: Callback | None) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        self.ema.module.eval()
+        with torch.no_grad():
+            values = self.task.validate(self.ema.module)
+        self._record({f"val_{k}": v for k, v in values.items()}, callback)
+        plot_curves(self.folder / "metrics.jsonl", self.folder / "curves.png")
+
+    def _save(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        state = {
+            "model": self.accelerator.unwrap_model(self.model).state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        atomic_write(self.folder / "state.pt", lambda file: torch.save(state, file))
+
+    def _resume(self) -> None:
+        path = self.folder / "state.pt"
+        if not path.exists():
+            return
+        state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
+        self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
+        self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        log.info("resumed %s at step %d", path, self.step)
+
+
+def pick_device(device: str) -> str:
+    """'auto' -> cuda, mps or cpu, the first that is there; ValueError for one that is asked for and absent."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return next(name for name, there in available.items() if there)
+    if device not in available or not available[device]:
+        there = [name for name, is_there in available.items() if is_there]
+        raise ValueError(f"device={device!r} is not available here. Choose auto or one of {there}.")
+    return device
+
+
+def config_of(*parts: Any) -> dict[str, Any]:
+    """Dataclasses -> one JSON-able dict keyed by class name; what run.json holds."""
+    return {type(part).__name__: asdict(part) for part in parts}
