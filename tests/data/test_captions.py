@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
+from pathlib import Path
 
 import pytest
 
@@ -18,8 +20,10 @@ from core.data.captions import (
     mirror_action,
     n_paraphrases,
     style_of,
+    surprise,
 )
 from core.data.english import inflect
+from core.text.encoder import check_prompt
 
 GESTURES = [action for action in ACTIONS if "hand" in action]
 MALE = re.compile(r"\b(he|his|him|man|guy)\b")
@@ -70,7 +74,7 @@ def test_mirror_is_an_involution_and_swaps_only_sides():
 
 
 def test_gendered_styles_keep_their_subject():
-    """"a manly woman" would put two opposite styles into one caption."""
+    """ "a manly woman" would put two opposite styles into one caption."""
     for _, _, text in samples(400, style="masculine"):
         assert not FEMALE.search(text), text
     for _, _, text in samples(400, style="feminine"):
@@ -115,9 +119,7 @@ def test_canonical_captions():
     assert canonical_caption(tired, "then") == "a tired person walks forward, then waves with the right hand"
     assert canonical_caption([Segment("bow", "elderly", "slow")], "single") == "an old person slowly bows"
     both = [Segment("wave-left-hand", "happy"), Segment("run", "sad")]
-    assert canonical_caption(both, "while") == (
-        "a person runs forward sadly while waving with the left hand happily"
-    )
+    assert canonical_caption(both, "while") == ("a person runs forward sadly while waving with the left hand happily")
 
 
 def test_order_of_a_sequence_is_kept():
@@ -161,3 +163,16 @@ def test_bad_arguments_are_named():
 )
 def test_verbs_are_inflected(verb, forms):
     assert tuple(inflect(verb, form) for form in ("s", "ing", "past")) == forms
+
+
+def test_surprise_is_seeded_and_varied():
+    assert surprise(3) == surprise(3)
+    assert len({surprise(seed) for seed in range(100)}) > 90
+
+
+def test_example_prompts_are_usable():
+    """A duplicate or over-long example would look broken on the page."""
+    prompts = json.loads((Path(__file__).parents[2] / "assets" / "prompts.json").read_text())
+    assert len(prompts) == len(set(prompts)) >= 20
+    assert "a tired person walks forward, then waves with the right hand" in prompts
+    assert all(check_prompt(prompt) == prompt for prompt in prompts)
