@@ -132,7 +132,7 @@ def _load_minilm(folder: Path, device: torch.device) -> tuple[Any, Any]:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_truncation(MAX_TOKENS)
     tokenizer.no_padding()
-    model = BertModel(BertConfig.from_json_file(str(folder / "config.json")), add_pooling_layer=False)
+    model: Any = BertModel(BertConfig.from_json_file(str(folder / "config.json")), add_pooling_layer=False)
     weights = load_file(folder / "model.safetensors")
     unused = ("pooler.", "embeddings.position_ids")  # the sentence head isn't used; position_ids are rebuilt
     model.load_state_dict({key: value for key, value in weights.items() if not key.startswith(unused)})
