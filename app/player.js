@@ -7,7 +7,8 @@ const MAX_PIXEL_RATIO = 2;
 const SLOW_FRAME_S = 1 / 24; // below this rate the picture gets coarser while it moves
 const COARSEST = 0.5;
 const COUNTED_SHARE = 0.8; // a play counts when this much of the motion was really seen
-const OVERLAY_ALPHA = 0.55;
+const OVERLAY_ALPHA = 0.55; // of the second body
+const WAITING_ALPHA = 0.3; // of the bodies that stand on the stage before the first pair
 const FEET = [10, 11]; // SMPL foot joints
 const TEXT = {
   empty: "Type a prompt and press Generate.",
@@ -55,6 +56,7 @@ class MotionPlayer {
     this.readStyle();
     this.body = decodeBody(await this.loadBody());
     this.renderer.setBody(this.body);
+    if (!this.pack) this.setScene(standingScene(this.body));
   }
 
   // ---- value -------------------------------------------------------------------------------------------------
@@ -65,7 +67,7 @@ class MotionPlayer {
     if (!pack || !pack.motions) return this.clear();
     if (this.pack && pack.nonce === this.pack.nonce) return this.setLabels(pack.labels);
     const started = performance.now();
-    if (!this.body || !this.pack) this.setState("loading", TEXT.loading);
+    if (!this.body) this.setState("loading", TEXT.loading);
     await this.prepared;
     if (turn !== this.shown || this.broken) return;
     try {
@@ -76,30 +78,35 @@ class MotionPlayer {
   }
 
   show(pack, started) {
-    this.scene = decodePack(pack);
+    const scene = decodePack(pack);
     this.pack = pack;
-    this.poses = this.scene.motions.map(() => createPose(this.body));
     this.started = started;
     this.fresh = true;
     Object.assign(this.clock, { time: 0, playing: !this.calm, seen: 0 });
-    this.root.dataset.count = this.scene.motions.length;
-    this.find("scrub").max = this.scene.duration;
-    const shortest = Math.min(...this.scene.motions.map((motion) => motion.duration));
-    this.find("scrub").style.setProperty("--mp-end", (100 * shortest) / (this.scene.duration || 1) + "%");
+    this.find("scrub").max = scene.duration;
+    const shortest = Math.min(...scene.motions.map((motion) => motion.duration));
+    this.find("scrub").style.setProperty("--mp-end", (100 * shortest) / (scene.duration || 1) + "%");
     this.setLabels(pack.labels);
+    this.setScene(scene);
+  }
+
+  setScene(scene) {
+    this.scene = scene;
+    this.poses = scene.motions.map(() => createPose(this.body));
+    this.root.dataset.count = scene.motions.length;
     this.layOut();
     this.invalidate();
   }
 
   clear() {
-    this.pack = this.scene = null;
-    this.clock.playing = false;
+    this.pack = null;
+    Object.assign(this.clock, { time: 0, playing: false });
     this.setState("empty", TEXT.empty);
+    if (this.body) this.setScene(standingScene(this.body));
   }
 
   setLabels(labels) {
     labels.forEach((label, i) => (this.root.querySelectorAll(".mp-chip b")[i].textContent = label));
-    if (this.scene) this.scene.labels = labels;
   }
 
   setState(state, text) {
@@ -194,18 +201,16 @@ class MotionPlayer {
     const { motions } = this.scene, time = this.clock.time;
     const spots = motions.map((motion) => pathAt(motion, time));
     const actors = motions.map((motion, i) => this.actor(motion, i, time, spots[i]));
-    const { width, height } = this.canvas;
-    const views = this.rectangles(width, height).map((rectangle, i) => {
-      const resting = motions.map((motion) => centreOf(motion.bounds));
-      const spread = this.spread();
-      const aspect = rectangle.width / rectangle.height;
-      const camera = this.overlay
-        ? this.camera.view(average(spots), average(resting), spread, aspect)
-        : this.camera.view(spots[i], resting[i], spread, aspect);
+    const paths = motions.map((motion) => box(motion.bounds));
+    const widest = [0, 1].map((k) => Math.max(...paths.map((path) => path.extent[k]))); // one camera for both views
+    this.views = this.rectangles(this.canvas.width, this.canvas.height).map((rectangle, i) => {
+      const followed = this.overlay ? box(around(spots)) : { at: spots[i], extent: [0, 0] };
+      const resting = this.overlay ? box(united(motions)) : { at: paths[i].at, extent: widest };
+      const camera = this.camera.view(followed, resting, rectangle.width / rectangle.height);
       return { ...rectangle, ...camera, actors: this.overlay ? actors : [actors[i]] };
     });
-    this.views = views;
-    this.renderer.draw(views, this.style);
+    this.renderer.draw(this.views, this.style, this.stats.scale < 1);
+    this.root.dataset.drawn = "";
   }
 
   actor(motion, index, time, under) {
@@ -215,14 +220,9 @@ class MotionPlayer {
       return [pose.joints[joint * 3], pose.joints[joint * 3 + 2], 0.13 + 0.25 * height, this.style.contact * Math.exp(-9 * height)];
     });
     contacts.push([pose.joints[0], pose.joints[2], 0.42, this.style.contact * 0.35 * Math.exp(-1.1 * pose.joints[1])]);
-    const alpha = this.overlay && index === 1 ? OVERLAY_ALPHA : 1;
+    const alpha = !this.pack ? WAITING_ALPHA : this.overlay && index === 1 ? OVERLAY_ALPHA : 1;
+    contacts.forEach((contact) => (contact[3] *= alpha));
     return { bones: pose.bones, tint: this.style.bodies[index], alpha, under, contacts };
-  }
-
-  // Ground that a resting camera has to show, the same for both views: one camera.
-  spread() {
-    const sizes = this.scene.motions.map(({ bounds }) => Math.hypot(bounds[1] - bounds[0], bounds[3] - bounds[2]));
-    return Math.max(...sizes);
   }
 
   rectangles(width, height) {
@@ -236,8 +236,10 @@ class MotionPlayer {
 
   finishFirstFrame() {
     this.fresh = false;
+    this.renderer.finish();
     this.stats.firstFrameMs = Math.round(performance.now() - this.started);
     this.element.dataset.firstFrameMs = this.stats.firstFrameMs;
+    this.element.dataset.nonce = this.pack.nonce;
     this.setState("ready");
   }
 
@@ -309,7 +311,8 @@ class MotionPlayer {
     });
     this.canvas.addEventListener("webglcontextrestored", () => {
       this.renderer.restore();
-      this.fresh = Boolean(this.scene);
+      this.fresh = Boolean(this.pack);
+      if (!this.pack) this.setState("empty", TEXT.empty);
       this.started = performance.now();
       this.invalidate();
     });
@@ -340,7 +343,7 @@ class MotionPlayer {
   }
 
   act(name) {
-    if (!this.scene) return;
+    if (!this.pack) return;
     if (name === "play") this.setPlaying(!this.clock.playing);
     if (name === "loop") this.clock.loop = !this.clock.loop;
     if (name === "overlay") this.overlay = !this.overlay && this.scene.motions.length > 1;
@@ -355,7 +358,7 @@ class MotionPlayer {
 
   // Buttons and the slider keep their own keys; everything else belongs to the player.
   key(event) {
-    if (!this.scene || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!this.pack || event.ctrlKey || event.metaKey || event.altKey) return;
     const typing = event.target.matches("select") || (event.target.matches("input") && event.key !== " ");
     if (typing || (event.target.matches("button") && [" ", "Enter"].includes(event.key))) return;
     const step = 1 / this.scene.fps;
@@ -389,7 +392,7 @@ class MotionPlayer {
       project: (index, point) => player.project(player.views[Math.min(index, player.views.length - 1)], point),
       get state() { return player.root.dataset.state; },
       get time() { return player.clock.time; },
-      get duration() { return player.scene ? player.scene.duration : 0; },
+      get duration() { return player.pack ? player.scene.duration : 0; },
       get playing() { return player.clock.playing; },
       get stats() { return { ...player.stats }; },
       dispose: () => player.dispose(),
@@ -415,12 +418,18 @@ class MotionPlayer {
   }
 }
 
-function centreOf(bounds) {
-  return [(bounds[0] + bounds[1]) / 2, (bounds[2] + bounds[3]) / 2];
+// Bounds [x low, x high, z low, z high] as middle and size.
+function box([left, right, back, front]) {
+  return { at: [(left + right) / 2, (back + front) / 2], extent: [right - left, front - back] };
 }
 
-function average(points) {
-  return [0, 1].map((k) => points.reduce((sum, point) => sum + point[k], 0) / points.length);
+function around(points) {
+  const xs = points.map((point) => point[0]), zs = points.map((point) => point[1]);
+  return [Math.min(...xs), Math.max(...xs), Math.min(...zs), Math.max(...zs)];
+}
+
+function united(motions) {
+  return around(motions.flatMap(({ bounds }) => [[bounds[0], bounds[2]], [bounds[1], bounds[3]]]));
 }
 
 function chunks(array, size) {

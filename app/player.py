@@ -31,6 +31,7 @@ SCRIPTS = ("player_math.js", "player_gl.js", "player_camera.js", "player.js")
 CACHE = ROOT / "data" / "player"  # where the body file for the browser lies, as core.settings.Settings.data_dir
 
 _IN_PAGE = """
+element.parentElement.style.setProperty("--block-padding", "0px");
 const player = mountMotionPlayer(element, () => fetchBody(props.body_url));
 player.setValue(props.value);
 watch("value", () => player.setValue(props.value));

@@ -1,9 +1,9 @@
 // One orbit camera for all views. Drag turns, wheel and pinch zoom, shift-drag and two fingers pan, double click resets.
 
 const FIELD_OF_VIEW = (26 * Math.PI) / 180;
-const VIEW_HEIGHT_M = 2.35; // what a view shows at least around a standing body
+const VIEW_HEIGHT_M = 2.45; // what a view shows at least around a standing body
 const VIEW_WIDTH_M = 1.75;
-const TARGET_HEIGHT_M = 0.92; // about the pelvis of an adult
+const TARGET_HEIGHT_M = 0.99; // middle between the floor and a raised hand
 const HOME = { yaw: 0.36, pitch: 0.16, zoom: 1, panX: 0, panY: 0, panZ: 0, follow: 1 };
 const LIMITS = { pitch: [0.03, 1.45], zoom: [0.3, 4], panX: [-3, 3], panY: [-0.9, 1.5], panZ: [-3, 3] };
 const EASE_PER_S = 16; // how fast the drawn camera approaches the wanted one
@@ -60,29 +60,31 @@ class OrbitCamera {
 
   // Metres across one pixel at the target's depth.
   metresPerPixel(heightPixels, aspect) {
-    return (2 * this.distance(aspect, 0) * Math.tan(FIELD_OF_VIEW / 2)) / heightPixels;
+    return (2 * this.distance(aspect, [0, 0]) * Math.tan(FIELD_OF_VIEW / 2)) / heightPixels;
   }
 
-  distance(aspect, spread) {
-    const needed = Math.max(VIEW_HEIGHT_M, VIEW_WIDTH_M / aspect);
-    const wide = Math.max(needed, (spread + VIEW_WIDTH_M) / aspect, spread * 0.5 + VIEW_HEIGHT_M);
-    return (this.now.zoom * mix(wide, needed, this.now.follow)) / 2 / Math.tan(FIELD_OF_VIEW / 2);
+  // So far away that bodies spread over extent [x, z] (metres of ground around the target) fit into the view.
+  distance(aspect, extent) {
+    const { yaw, zoom } = this.now, c = Math.abs(Math.cos(yaw)), s = Math.abs(Math.sin(yaw));
+    const across = extent[0] * c + extent[1] * s;
+    const deep = extent[0] * s + extent[1] * c;
+    const height = Math.max(VIEW_HEIGHT_M, (VIEW_WIDTH_M + across) / aspect);
+    return zoom * (height / 2 / Math.tan(FIELD_OF_VIEW / 2) + deep / 2);
   }
 
-  // followed, resting: [x, z] that the following and the resting camera look at; spread: metres of ground that the
-  // resting camera shows.
-  view(followed, resting, spread, aspect) {
+  // followed, resting: {at: [x, z], extent: [x, z]} that the following and the resting camera look at.
+  view(followed, resting, aspect) {
     const { yaw, pitch, follow, panX, panY, panZ } = this.now;
-    const x = mix(resting[0], followed[0], follow) + panX;
-    const z = mix(resting[1], followed[1], follow) + panZ;
-    const target = [x, TARGET_HEIGHT_M + panY, z];
-    const distance = this.distance(aspect, spread);
+    const between = (name, k) => mix(resting[name][k], followed[name][k], follow);
+    const target = [between("at", 0) + panX, TARGET_HEIGHT_M + panY, between("at", 1) + panZ];
+    const extent = [between("extent", 0), between("extent", 1)];
+    const distance = this.distance(aspect, extent);
     const flat = Math.cos(pitch) * distance;
     const height = Math.max(0.06, target[1] + Math.sin(pitch) * distance);
-    const eye = [x + Math.sin(yaw) * flat, height, z + Math.cos(yaw) * flat];
+    const eye = [target[0] + Math.sin(yaw) * flat, height, target[2] + Math.cos(yaw) * flat];
     const projection = perspective(FIELD_OF_VIEW, aspect, Math.max(0.05, distance * 0.05), distance * 4 + 30);
     const viewProjection = multiply(projection, lookAt(eye, target));
-    return { eye, centre: [x, z], reach: 7 + distance * 0.6 + spread * (1 - follow), viewProjection };
+    return { eye, centre: [target[0], target[2]], reach: 6 + distance * 0.7, viewProjection };
   }
 }
 

@@ -149,15 +149,25 @@ class BodyRenderer {
       attribute(gl, 3, body.weights, 4, gl.UNSIGNED_BYTE, true),
       gl.createBuffer(),
     ];
+    // One index buffer: the full mesh, then the light one.
     gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.buffers[4]);
-    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, body.triangles, gl.STATIC_DRAW);
-    this.indexType = body.triangles instanceof Uint16Array ? gl.UNSIGNED_SHORT : gl.UNSIGNED_INT;
+    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, body.triangles.byteLength + body.lightTriangles.byteLength, gl.STATIC_DRAW);
+    gl.bufferSubData(gl.ELEMENT_ARRAY_BUFFER, 0, body.triangles);
+    gl.bufferSubData(gl.ELEMENT_ARRAY_BUFFER, body.triangles.byteLength, body.lightTriangles);
     gl.bindVertexArray(null);
   }
 
+  drawMesh(light) {
+    const gl = this.gl, { triangles, lightTriangles } = this.body;
+    const type = triangles instanceof Uint16Array ? gl.UNSIGNED_SHORT : gl.UNSIGNED_INT;
+    if (light) gl.drawElements(gl.TRIANGLES, lightTriangles.length, type, triangles.byteLength);
+    else gl.drawElements(gl.TRIANGLES, triangles.length, type, 0);
+  }
+
   // views: [{x, y, width, height (pixels, y up), viewProjection, eye, centre [x, z], reach, actors}]
-  // actors: [{bones, tint, alpha, under [x, z], contacts}]; style: colours of app/player.js.
-  draw(views, style) {
+  // actors: [{bones, tint, alpha, under [x, z], contacts}]; style: colours of app/player.js; light: draw the light mesh.
+  draw(views, style, light) {
+    this.light = light;
     const gl = this.gl;
     gl.clearColor(0, 0, 0, 0);
     gl.clearStencil(0);
@@ -207,10 +217,10 @@ class BodyRenderer {
     gl.uniform3fv(at.light, KEY_LIGHT);
     gl.uniform3fv(at.shade, style.shade);
     for (const actor of view.actors) {
-      gl.uniform1f(at.strength, style.shadowStrength * mix(0.6, 1, actor.alpha));
+      gl.uniform1f(at.strength, style.shadowStrength * mix(0.3, 1, actor.alpha));
       gl.uniform2fv(at.under, actor.under);
       gl.uniform4fv(at.bones, actor.bones);
-      gl.drawElements(gl.TRIANGLES, this.body.triangles.length, this.indexType, 0);
+      this.drawMesh(true);
     }
     gl.disable(gl.STENCIL_TEST);
     gl.enable(gl.CULL_FACE);
@@ -232,7 +242,7 @@ class BodyRenderer {
     gl.uniform1f(at.alpha, actor.alpha);
     if (solid) gl.disable(gl.BLEND);
     else this.drawDepthOnly();
-    gl.drawElements(gl.TRIANGLES, this.body.triangles.length, this.indexType, 0);
+    this.drawMesh(this.light);
     gl.enable(gl.BLEND);
   }
 
@@ -240,9 +250,14 @@ class BodyRenderer {
   drawDepthOnly() {
     const gl = this.gl;
     gl.colorMask(false, false, false, false);
-    gl.drawElements(gl.TRIANGLES, this.body.triangles.length, this.indexType, 0);
+    this.drawMesh(this.light);
     gl.colorMask(true, true, true, true);
     gl.enable(gl.BLEND);
+  }
+
+  // Wait until everything asked for is in the picture.
+  finish() {
+    this.gl.readPixels(0, 0, 1, 1, this.gl.RGBA, this.gl.UNSIGNED_BYTE, new Uint8Array(4));
   }
 
   dispose() {

@@ -4,6 +4,8 @@
 
 const PACK_VERSION = 1; // core/render/player_pack.py
 const QUATERNION_SCALE = 32767;
+const SOFTENING = 4; // rounds of averaging normals over neighbours: a mannequin rather than a portrait
+const COARSE_CELL_M = 0.02; // vertices this close become one in the light mesh
 const FOLLOW_SMOOTHING_S = 0.45; // standard deviation of the Gaussian that turns the pelvis' path into the camera's
 
 function perspective(fovY, aspect, near, far) {
@@ -86,12 +88,31 @@ function decodeBody(buffer) {
     lift: header.ground_offset,
   };
   body.normals = vertexNormals(body.positions, body.triangles);
+  body.lightTriangles = lightTriangles(body);
   return body;
 }
 
-// Area-weighted normals as normalised Int8, four bytes a vertex.
+// About a quarter of the triangles over the same vertices, for shadows and for slow machines: vertices of one cell and
+// one main joint become the first of them, and triangles without area go.
+function lightTriangles(body) {
+  const first = new Map();
+  const stands = Array.from({ length: body.positions.length / 3 }, (_, v) => {
+    const cell = (k) => Math.round(body.positions[v * 3 + k] / COARSE_CELL_M) + 512;
+    const key = ((cell(0) * 1024 + cell(1)) * 1024 + cell(2)) * 32 + body.joints[v * 4];
+    if (!first.has(key)) first.set(key, v);
+    return first.get(key);
+  });
+  const kept = [];
+  for (let t = 0; t < body.triangles.length; t += 3) {
+    const [a, b, c] = [stands[body.triangles[t]], stands[body.triangles[t + 1]], stands[body.triangles[t + 2]]];
+    if (a !== b && b !== c && c !== a) kept.push(a, b, c);
+  }
+  return body.triangles.constructor.from(kept);
+}
+
+// Area-weighted normals, softened, as normalised Int8, four bytes a vertex.
 function vertexNormals(positions, triangles) {
-  const sum = new Float32Array(positions.length);
+  let sum = new Float32Array(positions.length);
   for (let t = 0; t < triangles.length; t += 3) {
     const a = triangles[t] * 3, b = triangles[t + 1] * 3, c = triangles[t + 2] * 3;
     const ux = positions[b] - positions[a], uy = positions[b + 1] - positions[a + 1], uz = positions[b + 2] - positions[a + 2];
@@ -103,12 +124,32 @@ function vertexNormals(positions, triangles) {
       sum[i + 2] += nz;
     }
   }
+  for (let round = 0; round < SOFTENING; round++) sum = neighbourSums(sum, triangles);
   const packed = new Int8Array((positions.length / 3) * 4);
   for (let v = 0; v < positions.length / 3; v++) {
     const scale = 127 / (Math.hypot(sum[v * 3], sum[v * 3 + 1], sum[v * 3 + 2]) || 1);
     for (let k = 0; k < 3; k++) packed[v * 4 + k] = Math.round(sum[v * 3 + k] * scale);
   }
   return packed;
+}
+
+// The unit vectors of each vertex' triangles, summed.
+function neighbourSums(vectors, triangles) {
+  for (let i = 0; i < vectors.length; i += 3) {
+    const scale = 1 / (Math.hypot(vectors[i], vectors[i + 1], vectors[i + 2]) || 1);
+    for (let k = 0; k < 3; k++) vectors[i + k] *= scale;
+  }
+  const sum = new Float32Array(vectors.length);
+  for (let t = 0; t < triangles.length; t += 3) {
+    const a = triangles[t] * 3, b = triangles[t + 1] * 3, c = triangles[t + 2] * 3;
+    for (let k = 0; k < 3; k++) {
+      const total = vectors[a + k] + vectors[b + k] + vectors[c + k];
+      sum[a + k] += total;
+      sum[b + k] += total;
+      sum[c + k] += total;
+    }
+  }
+  return sum;
 }
 
 // Value of core.render.player_pack.pack_pair -> motions with typed arrays, a smooth camera path and its extent.
@@ -128,6 +169,20 @@ function decodePack(pack) {
     };
   });
   return { motions, labels: pack.labels, fps: pack.fps, duration: Math.max(...motions.map((m) => m.duration)) };
+}
+
+// A body that stands still with its arms down: what the stage shows before the first pair.
+function standingScene(body) {
+  const n = body.parents.length;
+  const rotations = new Int16Array(n * 4);
+  for (let j = 0; j < n; j++) rotations[j * 4] = QUATERNION_SCALE;
+  for (const [shoulder, angle] of [[16, -1.2], [17, 1.2]]) {
+    rotations[shoulder * 4] = Math.cos(angle / 2) * QUATERNION_SCALE;
+    rotations[shoulder * 4 + 3] = Math.sin(angle / 2) * QUATERNION_SCALE;
+  }
+  const translations = Float32Array.of(0, -Math.min(body.rest[10 * 3 + 1], body.rest[11 * 3 + 1]), 0);
+  const still = { frames: 1, fps: 20, duration: 0, rotations, translations, path: Float32Array.of(0, 0), bounds: [0, 0, 0, 0] };
+  return { motions: [still, still], labels: ["A", "B"], fps: 20, duration: 0 };
 }
 
 // Pelvis (x, z) of every frame under a Gaussian window, normalised at both ends.
