@@ -234,3 +234,11 @@ def layer(lower: Poses, upper: Poses, gesture: str) -> Poses:
         if side in gesture or "both" in gesture:
             pose[:, joints] = upper[0][:n, joints]
     return pose, lower[1][:n]
+
+
+def action_group(meaning: str) -> str:
+    """What is done, without style, side, tempo or order: recipes of one group are near misses of each other."""
+    relation, _, labels = meaning.partition(":")
+    actions = [label.partition("/")[0] for label in labels.split("|")]
+    bare = sorted("-".join(w for w in action.split("-") if w not in ("left", "right", "both")) for action in actions)
+    return f"{relation}:{'|'.join(bare)}"

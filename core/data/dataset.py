@@ -34,7 +34,7 @@ class SetConfig:
 
     split: str = "train"
     items: int = 24_000  # recipes drawn; clips of the split that fit come on top, once each
-    captions: int = 3  # paraphrases per item
+    captions: int = 2  # paraphrases per item
     seed: int = 0
     mix: Mix = field(default_factory=Mix)
 

@@ -142,7 +142,7 @@ def judge_metrics(
     """All embedding metrics of one repeat. The pools depend on the repeat only: every model meets the same ones."""
     rng = np.random.default_rng([config.seed, repeat])
     values: dict[str, float] = {}
-    precision = r_precision(text, motion, distinct_pools(data.captions, rng, config.pool_size))
+    precision = r_precision(text, motion, distinct_pools(data.meanings or data.captions, rng, config.pool_size))
     values |= {f"r_precision_{k}": float(p) for k, p in enumerate(precision, start=1)}
     if data.actions is not None and data.meanings is not None:
         pools = near_miss_pools(data.actions, data.meanings, rng, config.near_miss_size)

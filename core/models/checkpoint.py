@@ -9,19 +9,22 @@ import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from core.models.denoiser import Denoiser, DenoiserConfig
 from core.models.judge import Judge, JudgeConfig
+from core.models.latent import LatentDiffusion
 from core.models.reward import RewardConfig, RewardModel
 from core.models.vae import MotionVae, VaeConfig
 from core.motion.files import atomic_write
+from core.text.encoder import load_text_encoder
 
 log = logging.getLogger(__name__)
 
+Module = TypeVar("Module", bound=nn.Module)
 ARCHITECTURES: dict[str, tuple[type[nn.Module], type]] = {
     "MotionVae": (MotionVae, VaeConfig),
     "Denoiser": (Denoiser, DenoiserConfig),
@@ -38,14 +41,17 @@ MAKE_COMMANDS = {
 
 
 def save_checkpoint(folder: Path, module: nn.Module, meta: dict[str, Any]) -> None:
-    """Weights as float16 (float32 where float16 would overflow) and config.json with the architecture and `meta`."""
+    """Weights as float16 (vectors and huge values as float32) and config.json with the architecture and `meta`."""
+    described = {"architecture": type(module).__name__, "config": asdict(module.config), **meta}  # type: ignore[arg-type]
+    _write(folder, module.state_dict(), described)
+
+
+def _write(folder: Path, tensors: dict[str, torch.Tensor], described: dict[str, Any]) -> None:
     from safetensors.torch import save
 
-    config = getattr(module, "config")
-    tensors = {name: _shrink(value) for name, value in module.state_dict().items()}
-    described = {"architecture": type(module).__name__, "config": asdict(config), **meta}
-    atomic_write(folder / "model.safetensors", lambda file: file.write(save(tensors)))
-    atomic_write(folder / "config.json", lambda file: file.write(json.dumps(described, indent=2).encode()))
+    packed = save({name: _shrink(value) for name, value in tensors.items()})
+    atomic_write(folder / "model.safetensors", lambda file: file.write(packed))
+    atomic_write(folder / "config.json", lambda file: file.write(json.dumps(described, indent=2, default=str).encode()))
 
 
 def _shrink(value: torch.Tensor) -> torch.Tensor:
@@ -54,27 +60,86 @@ def _shrink(value: torch.Tensor) -> torch.Tensor:
     return value.half() if fits else value
 
 
+def _command(folder: Path) -> str:
+    return MAKE_COMMANDS.get(folder.name, "python -m core train")
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """(config.json, tensors) of a checkpoint folder; raises as load_module does."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"{folder / name} is missing. Make it with `{_command(folder)}`, or fetch the repository again."
+            )
+    try:
+        return json.loads((folder / "config.json").read_text()), load_file(folder / "model.safetensors")
+    except (SafetensorError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{folder} is damaged ({reason}). Make it again with `{_command(folder)}`.") from error
+
+
 def load_module(folder: Path, device: str | torch.device = "cpu") -> nn.Module:
     """The frozen module of a checkpoint folder, float32, in eval mode.
 
     Raises FileNotFoundError naming the missing file and the command that makes it; ValueError naming a damaged or
     mismatched one.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    command = MAKE_COMMANDS.get(folder.name, "python -m core train")
-    for name in ("config.json", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder / name} is missing. Make it with `{command}`, or fetch the repository again.")
+    described, tensors = _read(folder)
     try:
-        described = json.loads((folder / "config.json").read_text())
         architecture, config_type = ARCHITECTURES[described["architecture"]]
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in described["config"].items()}
         module = architecture(config_type(**values))
-        tensors = load_file(folder / "model.safetensors")
         module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, strict=True)
-    except (SafetensorError, json.JSONDecodeError, KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"{folder} is damaged or of another version ({reason}). Make it again with `{command}`.") from error
+        raise ValueError(f"{folder} is of another version ({reason}). Make it again with `{_command(folder)}`.") from error
     return module.eval().requires_grad_(False).to(device)
+
+
+def load_reward(checkpoints: Path, device: str | torch.device = "cpu") -> RewardModel:
+    """checkpoints/reward, frozen."""
+    return _expect(load_module(checkpoints / "reward", device), RewardModel, checkpoints / "reward")
+
+
+def load_judge(checkpoints: Path, device: str | torch.device = "cpu") -> Judge:
+    """checkpoints/judge, frozen."""
+    return _expect(load_module(checkpoints / "judge", device), Judge, checkpoints / "judge")
+
+
+def load_diffusion(checkpoints: Path, device: str | torch.device = "cpu", version: str = "base") -> LatentDiffusion:
+    """checkpoints/vae with the denoiser of checkpoints/base, or with the aligned one of checkpoints/<version>."""
+    vae = _expect(load_module(checkpoints / "vae", device), MotionVae, checkpoints / "vae")
+    denoiser = _expect(load_module(checkpoints / "base", device), Denoiser, checkpoints / "base")
+    if version != "base":
+        apply_adapters(denoiser, checkpoints / version)
+    return LatentDiffusion(vae, denoiser, load_text_encoder().encode([""]))
+
+
+def _expect(module: nn.Module, kind: type[Module], folder: Path) -> Module:
+    if not isinstance(module, kind):
+        raise ValueError(f"{folder} holds a {type(module).__name__}, expected is a {kind.__name__}.")
+    return module
+
+
+def save_adapters(folder: Path, adapters: dict[str, torch.Tensor], scale: float, meta: dict[str, Any]) -> None:
+    """Low-rank adapters of a denoiser: tensors "<weight>.a" (rank, in) and "<weight>.b" (out, rank), and their scale."""
+    described = {"architecture": "LowRank", "config": {"scale": scale}, **meta}
+    _write(folder, adapters, described)
+
+
+@torch.no_grad()
+def apply_adapters(denoiser: nn.Module, folder: Path) -> None:
+    """Add the adapters of a checkpoint folder to the denoiser's weights: W + scale B A.
+
+    Raises FileNotFoundError or ValueError as load_module does.
+    """
+    described, tensors = _read(folder)
+    try:
+        scale, weights = float(described["config"]["scale"]), dict(denoiser.named_parameters())
+        for name in {key.removesuffix(".a").removesuffix(".b") for key in tensors}:
+            weights[name] += scale * (tensors[f"{name}.b"].float() @ tensors[f"{name}.a"].float()).to(weights[name].device)
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise ValueError(f"{folder} does not fit the base model ({error}). Make it again with `{_command(folder)}`.") from error

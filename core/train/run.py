@@ -31,7 +31,7 @@ class DataConfig:
     archive: Path = Path("data/bandai-namco.npz")  # made by `python -m core prepare bandai-namco PATH`
     checkpoints: Path = Path("checkpoints")
     runs: Path = Path("runs")  # resumable state, metrics.jsonl and curves.png, one folder a model
-    train_items: int = 40_000  # composed items drawn on top of the plain clips
+    train_items: int = 30_000  # composed items drawn on top of the plain clips
     val_items: int = 300
 
 
@@ -42,7 +42,7 @@ class TrainVae:
     data: DataConfig = field(default_factory=DataConfig)
     model: VaeConfig = field(default_factory=VaeConfig)
     loss: VaeLossWeights = field(default_factory=VaeLossWeights)
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=7000, batch_size=64, learning_rate=6e-4))
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=5000, batch_size=64, learning_rate=6e-4))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,44 @@
+"""The command line: `python -m core COMMAND --help`. Each command imports what it needs, so --help stays quick."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+
+COMMANDS = {
+    "prepare": "turn a motion dataset into one compact archive",
+    "train": "train vae, base, reward or judge",
+    "align": "fine-tune the base model on the reward (easytune, draft, alignprop, drtune, refl)",
+    "evaluate": "measure models with the judge and physical metrics",
+    "generate": "make motions from prompts and write them to files",
+    "build-body": "make the default body from the CC0 MakeHuman data",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code. Bad input ends in one sentence on stderr."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        width = max(map(len, COMMANDS))
+        print("usage: python -m core COMMAND [options]; `python -m core COMMAND --help` tells the options\n")
+        print("\n".join(f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()))
+        return 0
+    if arguments[0] not in COMMANDS:
+        print(f"command {arguments[0]!r} is unknown. Choose one of: {', '.join(COMMANDS)}.", file=sys.stderr)
+        return 2
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    module = importlib.import_module(f"core.commands.{arguments[0].replace('-', '_')}")
+    try:
+        module.main(arguments[1:])
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on where it left off", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

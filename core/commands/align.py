@@ -1,0 +1,121 @@
+"""`python -m core align --align.method easytune`: base + reward -> checkpoints/aligned; killed runs go on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+
+from core.align.config import AlignConfig
+from core.align.finetune import AlignBatch
+from core.align.guards import EnsembleReward, PhysicalTerm
+from core.align.run import AlignResult, align
+from core.align.schedule import from_diffusers
+from core.commands.console import ProgressLine
+from core.data.dataset import MotionSet, SetConfig, load_set
+from core.diffusion.protocol import Reward
+from core.diffusion.rollout import SamplerConfig, make_scheduler
+from core.models.checkpoint import load_diffusion, load_module, save_adapters, save_checkpoint
+from core.text.encoder import TextEncoder, load_text_encoder
+from core.train.curves import plot_curves
+from core.train.loop import Callback, pick_device
+from core.train.tasks import to_tensors
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Align:
+    """Fine-tune the base denoiser on the reward."""
+
+    name: str = "aligned"  # folder below checkpoints that is written
+    rewards: tuple[str, ...] = ("reward",)  # folders below checkpoints; several are averaged
+    watched: tuple[str, ...] = ()  # rewards that are never trained on, for the disagreement alarm
+    archive: Path = Path("data/bandai-namco.npz")
+    train_items: int = 6000  # composed items that prompts and lengths are drawn from
+    held_out_prompts: int = 48  # validation prompts of the stop rules
+    checkpoints: Path = Path("checkpoints")
+    runs: Path = Path("runs")
+    device: str = "auto"
+    threads: int = 0  # CPU threads; 0 leaves PyTorch's choice
+    align: AlignConfig = field(default_factory=AlignConfig)
+
+
+def main(arguments: list[str]) -> None:
+    """Parse and run."""
+    config = tyro.cli(Align, args=arguments, prog="python -m core align")
+    result = run(config, ProgressLine(config.align.method))
+    log.info("%d updates, %s; monitors %s", result.updates, result.stopped or "not stopped by a guard", result.monitors)
+
+
+def run(config: Align, callback: Callback | None = None) -> AlignResult:
+    """Align and write checkpoints/<name>: adapters, or the whole denoiser where lora_rank is 0."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    device = pick_device(config.device)
+    model = load_diffusion(config.checkpoints, device)
+    encoder = load_text_encoder("minilm", device)
+    train = load_set(config.archive, SetConfig("train", config.train_items, seed=config.align.seed + 100))
+    val = load_set(config.archive, SetConfig("val", 300))
+    folder = config.runs / config.name
+    schedule = from_diffusers(make_scheduler(SamplerConfig(config.align.steps)), config.align.eta)
+    features, lengths = to_tensors(val, np.arange(min(len(val), 128)), torch.device(device))
+    result = align(
+        model,
+        load_rewards(config, device),
+        schedule,
+        prompt_batches(train, encoder, config.align.batch, config.align.seed, torch.device(device)),
+        config.align,
+        folder,
+        held_out_batch(val, encoder, config.held_out_prompts, torch.device(device)),
+        PhysicalTerm.of_real(features, lengths),
+        callback,
+    )
+    plot_curves(folder / "metrics.jsonl", folder / "curves.png")
+    meta = {"updates": result.updates, "stopped": result.stopped, "monitors": result.monitors, "training": asdict(config)}
+    target = config.checkpoints / config.name
+    if result.adapters:
+        save_adapters(target, result.adapters, config.align.lora_alpha / config.align.lora_rank, meta)
+    else:
+        save_checkpoint(target, model.denoiser, meta)
+    return result
+
+
+def load_rewards(config: Align, device: str) -> Reward:
+    """One reward, or the mean of several."""
+    trained = [load_module(config.checkpoints / name, device) for name in config.rewards]
+    watched = [load_module(config.checkpoints / name, device) for name in config.watched]
+    if not trained:
+        raise ValueError("rewards is empty. Name at least one folder below checkpoints, such as reward.")
+    return EnsembleReward(trained, watched) if len(trained) + len(watched) > 1 else trained[0]
+
+
+def prompt_batches(
+    motions: MotionSet, encoder: TextEncoder, size: int, seed: int, device: torch.device
+) -> Callable[[int], AlignBatch]:
+    """Update -> its prompts, with the lengths of the motions they describe; a pure function of (seed, update)."""
+    order = np.argsort(motions.lengths, kind="stable")
+
+    def batch(update: int) -> AlignBatch:
+        rng = np.random.default_rng((seed, 77, update))
+        spread = min(len(order), 16 * size)  # similar lengths waste no padding
+        start = rng.integers(0, len(order) - spread + 1)
+        rows = order[start + rng.choice(spread, size, replace=False)]
+        captions = [motions.captions[i][rng.integers(0, len(motions.captions[i]))] for i in rows]
+        return AlignBatch(encoder.encode(captions).to(device), torch.from_numpy(motions.lengths[rows]).to(device))
+
+    return batch
+
+
+def held_out_batch(motions: MotionSet, encoder: TextEncoder, count: int, device: torch.device) -> AlignBatch | None:
+    """Validation prompts spread over the set; None where count is 0."""
+    if count == 0:
+        return None
+    rows = np.linspace(0, len(motions) - 1, min(count, len(motions))).astype(int)
+    captions = [motions.captions[i][0] for i in rows]
+    return AlignBatch(encoder.encode(captions).to(device), torch.from_numpy(motions.lengths[rows]).to(device))

@@ -1,0 +1,118 @@
+"""`python -m core evaluate`: real motions, VAE reconstructions and model versions measured side by side."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+
+from core.commands.console import ProgressLine
+from core.data.compose import action_group
+from core.data.dataset import MotionSet, SetConfig, load_set
+from core.diffusion.rollout import SamplerConfig, sample_motions
+from core.metrics.evaluate import EvaluationConfig, EvaluationSet, Features, Judge, evaluate
+from core.metrics.report import EvaluationReport
+from core.models.checkpoint import load_diffusion, load_judge
+from core.models.judge import Judge as JudgeModel
+from core.models.vae import MotionVae
+from core.text.encoder import TextEncoder, load_text_encoder
+from core.train.loop import pick_device
+from core.train.tasks import batches_in_order, to_tensors
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure model versions on a split; writes JSON, Markdown and a plot to `out`."""
+
+    versions: tuple[str, ...] = ("base", "aligned")  # folders below checkpoints; the first is compared with the others
+    split: str = "test"  # test, or heldout: (action, style) combinations that were never trained on
+    items: int = 300  # composed items on top of the split's plain clips
+    out: Path = Path("outputs/evaluation")
+    archive: Path = Path("data/bandai-namco.npz")
+    checkpoints: Path = Path("checkpoints")
+    device: str = "auto"
+    batch_size: int = 32
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    evaluation: EvaluationConfig = field(default_factory=lambda: EvaluationConfig(repeats=3))
+
+
+def main(arguments: list[str]) -> None:
+    """Parse and run."""
+    config = tyro.cli(Evaluate, args=arguments, prog="python -m core evaluate")
+    report = run(config)
+    for path in report.save(config.out, config.split):
+        log.info("wrote %s", path)
+    print(report.to_markdown())
+
+
+def run(config: Evaluate) -> EvaluationReport:
+    """The report of a configuration; needs the archive and the checkpoints."""
+    device = pick_device(config.device)
+    motions = load_set(config.archive, SetConfig(config.split, config.items))
+    data = evaluation_set(motions)
+    encoder = load_text_encoder("minilm", device)
+    models: dict[str, Callable[[int], Features] | Features] = {}
+    for version in config.versions:
+        model = load_diffusion(config.checkpoints, device, version)
+        models.setdefault("vae", reconstructions(model.vae, motions))
+        models[version] = generator(model, encoder, data.captions, motions, config)
+    judge = judge_functions(load_judge(config.checkpoints, device))
+    compare = [(config.versions[0], other) for other in config.versions[1:]]
+    return evaluate(models, judge, data, config.evaluation, compare, callback=ProgressLine("evaluating"))
+
+
+def evaluation_set(motions: MotionSet) -> EvaluationSet:
+    """One paraphrase per motion; pools are distinct by meaning, near-miss pools share their actions."""
+    captions = [rows[0] for rows in motions.captions]
+    real = [motions.motion(i) for i in range(len(motions))]
+    return EvaluationSet(captions, real, [action_group(m) for m in motions.meanings], list(motions.meanings))
+
+
+@torch.no_grad()
+def reconstructions(vae: MotionVae, motions: MotionSet) -> list[np.ndarray]:
+    """What the VAE makes of every motion: the ceiling of any model on its latents."""
+    out: list[np.ndarray] = []
+    for indices in batches_in_order(len(motions), 32):
+        features, lengths = to_tensors(motions, indices, vae.feature_mean.device)
+        decoded = vae.reconstruct(features, lengths).cpu().numpy()
+        out += [row[:n] for row, n in zip(decoded, lengths.tolist(), strict=True)]
+    return out
+
+
+def generator(
+    model: torch.nn.Module, encoder: TextEncoder, captions: Sequence[str], motions: MotionSet, config: Evaluate
+) -> Callable[[int], Features]:
+    """Noise seed -> one motion per caption, as long as the real one; prompt i takes seed * 1,000,003 + i."""
+
+    def generate(seed: int) -> list[np.ndarray]:
+        seeds = [seed * 1_000_003 + i for i in range(len(captions))]
+        frames = motions.lengths.tolist()
+        return sample_motions(model, encoder, captions, frames, seeds, config.sampler, batch_size=config.batch_size)
+
+    return generate
+
+
+def judge_functions(judge: JudgeModel) -> Judge:
+    """The judge as two functions of plain motions and texts."""
+
+    @torch.no_grad()
+    def motion(features: Features) -> np.ndarray:
+        parts = []
+        for chunk in batches_in_order(len(features), 64):
+            picked = [torch.from_numpy(features[i]) for i in chunk]
+            padded = torch.nn.utils.rnn.pad_sequence(picked, batch_first=True).to(judge.feature_mean.device)
+            parts.append(judge.embed_motion(padded, torch.tensor([len(p) for p in picked], device=padded.device)))
+        return torch.cat(parts).cpu().numpy()
+
+    @torch.no_grad()
+    def text(captions: Sequence[str]) -> np.ndarray:
+        return judge.embed_text(captions).cpu().numpy()
+
+    return Judge(motion, text)

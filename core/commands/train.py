@@ -1,0 +1,16 @@
+"""`python -m core train {vae,base,reward,judge}`; killed runs go on where they left off."""
+
+from __future__ import annotations
+
+import tyro
+
+from core.commands.console import ProgressLine
+from core.train.run import TrainBase, TrainJudge, TrainReward, TrainVae, train_base, train_judge, train_reward, train_vae
+
+
+def main(arguments: list[str]) -> None:
+    """Parse and run."""
+    choices = {"vae": TrainVae, "base": TrainBase, "reward": TrainReward, "judge": TrainJudge}
+    config = tyro.extras.subcommand_cli_from_dict(choices, args=arguments, prog="python -m core train")
+    run = {TrainVae: train_vae, TrainBase: train_base, TrainReward: train_reward, TrainJudge: train_judge}
+    run[type(config)](config, ProgressLine("training"))  # type: ignore[operator]

@@ -1,0 +1,136 @@
+"""From prompts to motions: one sampling loop over a scheduler of diffusers.
+
+Each motion is computed alone, from noise that depends on its seed only, so the same prompt, seed and settings give the
+same motion in any company; two models given the same seed start from the same noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.diffusion.protocol import MotionDiffusion
+from core.diffusion.schedule import SCHEDULER, TRAIN_STEPS
+from core.motion.skeleton import FPS, MAX_FRAMES, MIN_FRAMES
+
+SOLVERS = ("ddim", "dpm++")
+MAX_GUIDANCE = 20.0
+Callback = Callable[[int, int, dict], None]
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """How a motion is sampled."""
+
+    steps: int = 50  # network calls; 12 are enough for dpm++
+    guidance_scale: float = 2.5  # classifier-free guidance weight; 1 = none
+    solver: str = "ddim"  # ddim (Song et al. 2021) or dpm++ (DPM-Solver++ 2M, Lu et al. 2022)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.steps <= TRAIN_STEPS:
+            raise ValueError(f"steps={self.steps} is outside 1-{TRAIN_STEPS}. 50 is usual for ddim, 12 for dpm++.")
+        if not 0.0 <= self.guidance_scale <= MAX_GUIDANCE:
+            raise ValueError(f"guidance_scale={self.guidance_scale} is outside 0-{MAX_GUIDANCE:g}. 2.5 is a good value.")
+        if self.solver not in SOLVERS:
+            raise ValueError(f"solver={self.solver!r} is unknown. Choose one of {', '.join(SOLVERS)}.")
+
+
+def make_scheduler(config: SamplerConfig) -> Any:
+    """The diffusers scheduler of a config, timesteps set."""
+    if config.solver == "ddim":
+        from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+
+        scheduler = DDIMScheduler(**SCHEDULER, clip_sample=False)
+    else:
+        from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+
+        scheduler = DPMSolverMultistepScheduler(**SCHEDULER, algorithm_type="dpmsolver++", solver_order=2)
+    scheduler.set_timesteps(config.steps)
+    return scheduler
+
+
+def check_frames(frames: int) -> int:
+    """The number of frames if it can be made; ValueError names seconds, the range and the fix."""
+    if not MIN_FRAMES <= frames <= MAX_FRAMES:
+        raise ValueError(
+            f"duration_s={frames / FPS:.1f} is outside {MIN_FRAMES / FPS:.1f}-{MAX_FRAMES / FPS:.1f} "
+            f"({MIN_FRAMES}-{MAX_FRAMES} frames at {FPS} fps). Choose another length."
+        )
+    return frames
+
+
+def seed_noise(seeds: Sequence[int], sizes: Sequence[int], width: int) -> Tensor:
+    """Standard normal noise (B, max L, width) on the CPU: row i from seeds[i] alone, sizes[i] latents, then zeros."""
+    rows = [
+        torch.randn((n, width), generator=torch.Generator().manual_seed(seed))
+        for seed, n in zip(seeds, sizes, strict=True)
+    ]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+
+
+@torch.no_grad()
+def sample_latents(
+    model: MotionDiffusion,
+    text: Any,
+    lengths: Tensor,
+    seeds: Sequence[int],
+    config: SamplerConfig,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Clean latents (B, L, D) of B texts; lengths (B,) frames on the model's device.
+
+    callback(step, steps, {"x0_hat": (B, L, D)}) after each step; raising from it cancels.
+    """
+    shapes = [model.latent_shape(n[None]) for n in lengths]
+    scheduler = make_scheduler(config)
+    x_t = seed_noise(seeds, [size for size, _ in shapes], shapes[0][1]).to(lengths.device)
+    for i, t in enumerate(scheduler.timesteps.tolist()):
+        x0_hat = model.predict_x0(x_t, t, text, config.guidance_scale, lengths)
+        x_t = scheduler.step(x0_hat, t, x_t).prev_sample
+        if callback:
+            callback(i + 1, config.steps, {"x0_hat": x0_hat})
+    return x_t
+
+
+@torch.no_grad()
+def sample_motions(
+    model: MotionDiffusion,
+    text_encoder: Any,
+    prompts: Sequence[str],
+    frames: Sequence[int],
+    seeds: Sequence[int],
+    config: SamplerConfig,
+    callback: Callback | None = None,
+    batch_size: int = 1,
+) -> list[np.ndarray]:
+    """One motion per prompt: features (F, 263) float32 in physical units.
+
+    batch_size 1 computes each motion alone, bit for bit the same in any company; larger batches, of similar lengths,
+    are for evaluation and differ by float rounding. callback(step, total, info) counts network steps over all batches;
+    raising from it cancels. Raises ValueError when prompts, frames and seeds differ in number or a length is out of
+    range.
+    """
+    if not len(prompts) == len(frames) == len(seeds):
+        raise ValueError(f"{len(prompts)} prompts, {len(frames)} lengths and {len(seeds)} seeds: give one of each.")
+    device = next(model.denoiser.parameters()).device
+    order = sorted(range(len(prompts)), key=lambda i: check_frames(frames[i])) if batch_size > 1 else range(len(prompts))
+    batches = [list(order[start : start + batch_size]) for start in range(0, len(prompts), batch_size)]
+    motions: dict[int, np.ndarray] = {}
+    for done, rows in enumerate(batches):
+        lengths = torch.tensor([check_frames(frames[i]) for i in rows], device=device)
+        text = text_encoder.encode([prompts[i] for i in rows]).to(device)
+        report = _shifted(callback, done * config.steps, len(batches) * config.steps)
+        latents = sample_latents(model, text, lengths, [seeds[i] for i in rows], config, report)
+        features = model.decode(latents, lengths).float().cpu().numpy()
+        motions |= {i: features[row, : frames[i]] for row, i in enumerate(rows)}
+    return [motions[i] for i in range(len(prompts))]
+
+
+def _shifted(callback: Callback | None, done: int, total: int) -> Callback | None:
+    """The callback of one batch as part of all."""
+    return callback and (lambda step, _, info: callback(done + step, total, info))
