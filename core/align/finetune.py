@@ -13,9 +13,10 @@ x0_hat = (x_t - sigma_t eps) / alpha_t. That equals x0_hat(sg(x_t)) + (x_t - sg(
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from math import sqrt
+from math import isfinite, sqrt
 from typing import Any
 
 import torch
@@ -25,7 +26,9 @@ from core.align.config import AlignConfig
 from core.align.guards import Objective, anchor
 from core.align.plans import Plan, RewardOn, StepPlan, segments
 from core.align.policy import Ema, Policy
-from core.diffusion.protocol import MotionDiffusion, Schedule
+from core.diffusion.protocol import MotionDiffusion, NoisedReward, Schedule
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,12 @@ def row_generators(seed: int, update: int, rows: range) -> list[torch.Generator]
 def row_noise(generators: Sequence[torch.Generator], shape: tuple[int, ...]) -> Tensor:
     """Standard normal noise (B, *shape), float32 on the CPU."""
     return torch.stack([torch.randn(shape, generator=g) for g in generators])
+
+
+def initial_noise(model: MotionDiffusion, generators: Sequence[torch.Generator], lengths: Tensor) -> Tensor:
+    """x_T (B, L, D) on the model's device. lengths: of the whole batch, so that L is the same for every share of it."""
+    parameter = next(model.denoiser.parameters())
+    return row_noise(generators, model.latent_shape(lengths)).to(parameter.device, parameter.dtype)
 
 
 @dataclass
@@ -168,6 +177,10 @@ class Finetuner:
             value, reward = self._value(rows, x0_hat)
             return -scale * self._weight(step) * value.mean(), float(reward.mean())
         if now.reward is RewardOn.NOISED:
+            if not isinstance(self.objective.reward, NoisedReward):
+                raise ValueError(
+                    "this reward has no noised(x_t, t, lengths, text). Train a noise-aware one or use easytune."
+                )
             noised = self.objective.reward.noised(x_prev, self.schedule.timestep_after(step), rows.lengths, rows.text)
             return -scale * self._weight(step) * self.objective.shaped(noised).mean(), float(noised.detach().mean())
         if now.reward is RewardOn.GRADIENT:
@@ -219,8 +232,10 @@ class Finetuner:
                 if p.grad is not None:
                     p.grad = self.reduce(p.grad)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.config.clip))
-        if norm == norm and norm != float("inf"):
+        if isfinite(norm):
             self.optimizer.step()
+        else:
+            logger.warning("step %d: the gradient is not finite, the update is left out", step)
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
             self.ema.update()

@@ -1,12 +1,12 @@
-"""What keeps a policy from pleasing the reward only: anchor, saturation, physical term, ensemble, stop rules.
+"""What keeps a policy from pleasing the reward only: anchor, saturation, physical term, ensemble.
 
 A reward model is trustworthy near the data it was trained on. Each guard is a small function of tensors; which are
-on, and how strong, stands in core.align.config.GuardConfig.
+on, and how strong, stands in core.align.config.GuardConfig; stop rules are in core.align.monitor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +66,13 @@ class PhysicalTerm:
     real_skating: float  # m/s, mean over real motions
     real_acceleration: float  # m/s^2
 
+    @classmethod
+    @torch.no_grad()
+    def of_real(cls, features: Tensor, lengths: Tensor) -> PhysicalTerm:
+        """References from real motions: features (B, F, 263) in physical units, lengths (B,)."""
+        joints = recover_joints_torch(features)
+        return cls(float(soft_skating(joints, lengths).mean()), float(acceleration(joints, lengths).mean()))
+
     def __call__(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Relative excess (B,) >= 0 of features (B, F, 263) in physical units; 1 = one of them doubled."""
         joints = recover_joints_torch(features)
@@ -111,54 +118,3 @@ class Objective:
         if self.physical is None or self.guards.physical_weight == 0:
             return 0.0
         return self.guards.physical_weight * self.physical(features, lengths)
-
-
-@torch.no_grad()
-def monitor(x0: Tensor, x0_base: Tensor, features: Tensor, lengths: Tensor, members: Tensor) -> dict[str, float]:
-    """Judge-free figures of held-out samples: policy x0 and base x0_base (B, L, D) from the same noise.
-
-    members: (M, B) rewards of `features`. diversity: mean distance between samples; distance: mean squared move
-    in units of the base's variance.
-    """
-    joints = recover_joints_torch(features)
-    return {
-        "diversity": float(F.pdist(x0.flatten(1)).mean()),
-        "skating": float(soft_skating(joints, lengths).mean()),
-        "acceleration": float(acceleration(joints, lengths).mean()),
-        "distance": float((x0 - x0_base).square().mean() / x0_base.var()),
-        **{f"reward_{i}": float(value) for i, value in enumerate(members.mean(1))},
-    }
-
-
-@dataclass
-class StopRules:
-    """Compares monitors with those of the base; `parted` counts checks on end with parting rewards."""
-
-    guards: GuardConfig
-    baseline: Mapping[str, float]
-    parted: int = 0
-
-    def check(self, now: Mapping[str, float]) -> str | None:
-        """The sentence that stops the run, or None."""
-        base, g = self.baseline, self.guards
-        limits = {
-            "diversity": (-1, g.max_diversity_loss),
-            "skating": (1, g.max_skating_gain),
-            "acceleration": (1, g.max_acceleration_gain),
-        }
-        for name, (sign, share) in limits.items():
-            if not sign * (now[name] / base[name] - 1) <= share:  # also caught: NaN
-                return (
-                    f"{name} left its limit: {now[name]:.4g} against {base[name]:.4g} of the base (limit {share:.0%})."
-                )
-        if not now["distance"] <= g.max_distance:
-            return f"distance to base {now['distance']:.3g} exceeds {g.max_distance:.3g} of its variance."
-        return self._ensemble_alarm(now)
-
-    def _ensemble_alarm(self, now: Mapping[str, float]) -> str | None:
-        gains = [now[name] - value for name, value in self.baseline.items() if name.startswith("reward_")]
-        parting = max(gains) > 0 and min(gains) < -self.guards.alarm_tolerance
-        self.parted = self.parted + 1 if parting else 0
-        if self.parted < self.guards.alarm_patience:
-            return None
-        return f"reward models part: gains range from {min(gains):+.4f} to {max(gains):+.4f}."

@@ -1,4 +1,4 @@
-"""What is trained: all weights of the denoiser or its adapters; with the base one `with` away, and an average of itself."""
+"""What is trained: all weights of the denoiser or its adapters, with the base and the average one `with` away."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from torch import Tensor
 
@@ -33,4 +34,4 @@ def current_processes() -> Processes:
     from accelerate.utils import reduce
 
     state = PartialState()
-    return Processes(state.process_index, state.num_processes, lambda tensor: reduce(tensor, "mean"))
+    return Processes(state.process_index, state.num_processes, lambda tensor: cast(Tensor, reduce(tensor, "mean")))

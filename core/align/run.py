@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from core.align.config import AlignConfig
-from core.align.finetune import AlignBatch, Finetuner, StepRecord, row_generators, row_noise, sample, take_rows
-from core.align.guards import EnsembleReward, Objective, PhysicalTerm, StopRules, monitor
+from core.align.finetune import AlignBatch, Finetuner, StepRecord, initial_noise, row_generators, take_rows
+from core.align.guards import Objective, PhysicalTerm
+from core.align.monitor import HeldOut, Watch
 from core.align.plans import make_plan
 from core.align.policy import Ema, Policy
 from core.align.processes import Processes, current_processes
@@ -30,12 +30,11 @@ from core.diffusion.protocol import MotionDiffusion, Reward, Schedule
 logger = logging.getLogger(__name__)
 
 Callback = Callable[[int, int, dict], None]
-_HELD_OUT_UPDATE = 2**24 - 1  # noise of held-out prompts: a stream that no update reaches
 
 
 @dataclass(frozen=True)
 class AlignResult:
-    """updates: batches done. stopped: why a guard ended the run, or None. monitors: the last ones, on held-out prompts."""
+    """updates: batches done. stopped: why a guard ended the run, or None. monitors: the last held-out figures."""
 
     updates: int
     stopped: str | None
@@ -108,30 +107,11 @@ class _Run:
             self.processes.reduce,
         )
         self.passed = self.policy.state_dict()  # the last policy that passed the stop rules; at first the base
-        self.rules = self._baseline() if self.held_out is not None and c.guards.monitor_every else None
-
-    def _baseline(self) -> StopRules:
-        """What held-out samples of the base look like."""
-        with self.policy.base():
-            self._base_x0 = self._held_out_x0()
-            return StopRules(self.config.guards, self._monitor(self._base_x0))
-
-    @torch.no_grad()
-    def _held_out_x0(self) -> Tensor:
-        batch = self.held_out
-        generators = row_generators(self.config.seed, _HELD_OUT_UPDATE, range(len(batch)))
-        x_T = row_noise(generators, self.model.latent_shape(batch.lengths)).to(batch.lengths.device)
-        return sample(self.model, self.schedule, x_T, batch, self.config.guidance_scale)
-
-    @torch.no_grad()
-    def _monitor(self, x0: Tensor) -> dict[str, float]:
-        batch = self.held_out
-        features = self.model.decode(x0, batch.lengths)
-        if isinstance(self.reward, EnsembleReward):
-            members = self.reward.members(features, batch.lengths, batch.text)
-        else:
-            members = self.reward(features, batch.lengths, batch.text)[None]
-        return monitor(x0, self._base_x0, features, batch.lengths, members)
+        self.watch: Watch | None = None
+        if self.held_out is not None and c.guards.monitor_every:
+            held_out = HeldOut(self.model, self.reward, self.schedule, self.held_out, c.guidance_scale, c.seed)
+            with self.policy.base():
+                self.watch = Watch(held_out, c.guards)
 
     def resume(self) -> None:
         """Continue from state.pt, if there is one."""
@@ -146,8 +126,8 @@ class _Run:
         if self.ema is not None:
             for name, value in state["ema"].items():
                 self.ema.average[name].copy_(value)
-        if self.rules is not None:
-            self.rules.parted = state["parted"]
+        if self.watch is not None:
+            self.watch.rules.parted = state["parted"]
         logger.info("resumed %s at update %d", self.files.path, self.update)
 
     def step(self, batch: AlignBatch) -> list[StepRecord]:
@@ -157,7 +137,7 @@ class _Run:
             raise ValueError(f"the batch of update {self.update} has {len(batch)} rows, config.batch={c.batch}.")
         own = self.processes.rows(c.batch)
         generators = row_generators(c.seed, self.update, own)
-        x_T = row_noise(generators, self.model.latent_shape(batch.lengths)).to(batch.lengths.device)
+        x_T = initial_noise(self.model, generators, batch.lengths)
         rows = slice(own.start, own.stop)
         plan = make_plan(c.method, c.plan_options(), np.random.default_rng([c.seed, self.update]))
         mine = AlignBatch(take_rows(batch.text, rows), batch.lengths[rows])
@@ -175,9 +155,9 @@ class _Run:
             "grad_norm": max(norms, default=0.0),
             "seconds": seconds,
         }
-        if self.rules is not None and self.update % self.config.guards.monitor_every == 0:
-            info["monitors"] = self._check_guards()
-            info["stopped"] = self.stopped
+        if self.watch is not None and self.update % self.config.guards.monitor_every == 0:
+            self._check_guards(self.watch)
+            info |= {"monitors": self.monitors, "stopped": self.stopped}
         last = self.update == self.config.updates or self.stopped is not None
         if self.processes.rank == 0:
             self.files.log([*rows, info])
@@ -185,15 +165,13 @@ class _Run:
                 self.files.save_state(self._state())
         return info
 
-    def _check_guards(self) -> dict[str, float]:
+    def _check_guards(self, watch: Watch) -> None:
         with self._averaged():
-            self.monitors = self._monitor(self._held_out_x0())
-            self.stopped = self.rules.check(self.monitors)
+            self.monitors, self.stopped = watch.look()
             if self.stopped is None:
                 self.passed = self.policy.state_dict()
             else:
                 logger.warning("stopped at update %d: %s", self.update, self.stopped)
-        return self.monitors
 
     def _averaged(self) -> AbstractContextManager[None]:
         return self.ema.applied() if self.ema is not None else nullcontext()
@@ -207,7 +185,7 @@ class _Run:
             "policy": self.policy.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.average if self.ema is not None else None,
-            "parted": self.rules.parted if self.rules is not None else 0,
+            "parted": self.watch.rules.parted if self.watch is not None else 0,
             "rng": torch.get_rng_state(),
         }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 
 from core.align.config import AlignConfig
-from core.files import atomic_write
+from core.motion.files import atomic_write
 
 _MAY_CHANGE = ("updates", "save_every")  # a finished run may be prolonged
 
@@ -28,7 +27,7 @@ class RunFolder:
         if stored.exists():
             self._check(json.loads(stored.read_text(encoding="utf-8")))
         else:
-            atomic_write(stored, json.dumps(self._config, indent=2).encode())
+            atomic_write(stored, lambda file: file.write(json.dumps(self._config, indent=2).encode()))
 
     def _check(self, old: Mapping[str, Any]) -> None:
         for name, value in self._config.items():
@@ -47,14 +46,12 @@ class RunFolder:
             whole = [
                 line for line in log.read_text(encoding="utf-8").split("\n")[:-1] if json.loads(line)["update"] <= done
             ]
-            atomic_write(log, "".join(line + "\n" for line in whole).encode())
+            atomic_write(log, lambda file: file.write("".join(line + "\n" for line in whole).encode()))
         return state
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Atomic: a kill leaves the old state or the new one."""
-        buffer = io.BytesIO()
-        torch.save(dict(state), buffer)
-        atomic_write(self.path / "state.pt", buffer.getvalue())
+        atomic_write(self.path / "state.pt", lambda file: torch.save(dict(state), file))
 
     def log(self, rows: list[dict[str, Any]]) -> None:
         """Append rows to metrics.jsonl; figures that are not finite are left out."""

@@ -1,6 +1,6 @@
 """DDIM steps as a pure function of (x_t, x0_hat), so that a gradient can pass or be cut where a plan says.
 
-Symbols: alpha_t = sqrt(alpha_bar_t), sigma_t = sqrt(1 - alpha_bar_t), x_t = alpha_t x_0 + sigma_t eps (Song et al. 2021).
+Symbols (Song et al. 2021): alpha_t^2 = alpha_bar_t, sigma_t^2 = 1 - alpha_bar_t, x_t = alpha_t x_0 + sigma_t eps.
 """
 
 from __future__ import annotations

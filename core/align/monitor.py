@@ -1,0 +1,114 @@
+"""Held-out prompts, sampled now and then: figures that need no judge, and the rules that stop a run by them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core.align.config import GuardConfig
+from core.align.finetune import AlignBatch, initial_noise, row_generators, sample
+from core.align.guards import EnsembleReward, acceleration, soft_skating
+from core.diffusion.protocol import MotionDiffusion, Reward, Schedule
+from core.motion.features import recover_joints_torch
+
+_HELD_OUT_UPDATE = 2**24 - 1  # a random stream that no update reaches
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Fixed prompts and noise that no update trains on."""
+
+    model: MotionDiffusion
+    reward: Reward
+    schedule: Schedule
+    batch: AlignBatch
+    guidance_scale: float
+    seed: int
+
+    @torch.no_grad()
+    def sample(self) -> Tensor:
+        """Clean latents (B, L, D) of the policy as it is now."""
+        batch = self.batch
+        generators = row_generators(self.seed, _HELD_OUT_UPDATE, range(len(batch)))
+        x_T = initial_noise(self.model, generators, batch.lengths)
+        return sample(self.model, self.schedule, x_T, batch, self.guidance_scale)
+
+    @torch.no_grad()
+    def measure(self, x0: Tensor, x0_base: Tensor) -> dict[str, float]:
+        """Figures of samples x0 beside the base's x0_base, both (B, L, D), from the same noise."""
+        text, lengths = self.batch.text, self.batch.lengths
+        features = self.model.decode(x0, lengths)
+        if isinstance(self.reward, EnsembleReward):
+            members = self.reward.members(features, lengths, text)
+        else:
+            members = self.reward(features, lengths, text)[None]
+        return monitors(x0, x0_base, features, lengths, members)
+
+
+@torch.no_grad()
+def monitors(x0: Tensor, x0_base: Tensor, features: Tensor, lengths: Tensor, members: Tensor) -> dict[str, float]:
+    """Judge-free figures of held-out samples: policy x0 and base x0_base (B, L, D) from the same noise.
+
+    members: (M, B) rewards of `features`. diversity: mean distance between samples; distance: mean squared move
+    in units of the base's variance.
+    """
+    joints = recover_joints_torch(features)
+    return {
+        "diversity": float(F.pdist(x0.flatten(1)).mean()),
+        "skating": float(soft_skating(joints, lengths).mean()),
+        "acceleration": float(acceleration(joints, lengths).mean()),
+        "distance": float((x0 - x0_base).square().mean() / x0_base.var()),
+        **{f"reward_{i}": float(value) for i, value in enumerate(members.mean(1))},
+    }
+
+
+@dataclass
+class StopRules:
+    """Compares monitors with those of the base; `parted` counts checks on end with parting rewards."""
+
+    guards: GuardConfig
+    baseline: Mapping[str, float]
+    parted: int = 0
+
+    def check(self, now: Mapping[str, float]) -> str | None:
+        """The sentence that stops the run, or None."""
+        base, g = self.baseline, self.guards
+        limits = {
+            "diversity": (-1, g.max_diversity_loss),
+            "skating": (1, g.max_skating_gain),
+            "acceleration": (1, g.max_acceleration_gain),
+        }
+        for name, (sign, share) in limits.items():
+            if not sign * (now[name] / base[name] - 1) <= share:  # also caught: NaN
+                return (
+                    f"{name} left its limit: {now[name]:.4g} against {base[name]:.4g} of the base (limit {share:.0%})."
+                )
+        if not now["distance"] <= g.max_distance:
+            return f"distance to base {now['distance']:.3g} exceeds {g.max_distance:.3g} of its variance."
+        return self._ensemble_alarm(now)
+
+    def _ensemble_alarm(self, now: Mapping[str, float]) -> str | None:
+        gains = [now[name] - value for name, value in self.baseline.items() if name.startswith("reward_")]
+        parting = max(gains) > 0 and min(gains) < -self.guards.alarm_tolerance
+        self.parted = self.parted + 1 if parting else 0
+        if self.parted < self.guards.alarm_patience:
+            return None
+        return f"reward models part: gains range from {min(gains):+.4f} to {max(gains):+.4f}."
+
+
+class Watch:
+    """Held-out prompts with their stop rules. Made while the denoiser is the base: that is the baseline."""
+
+    def __init__(self, held_out: HeldOut, guards: GuardConfig) -> None:
+        self.held_out = held_out
+        self._x0_base = held_out.sample()
+        self.rules = StopRules(guards, held_out.measure(self._x0_base, self._x0_base))
+
+    def look(self) -> tuple[dict[str, float], str | None]:
+        """Figures of the policy as it is now, and the sentence that stops the run or None."""
+        figures = self.held_out.measure(self.held_out.sample(), self._x0_base)
+        return figures, self.rules.check(figures)

@@ -1,0 +1,160 @@
+"""The loop's gradients against graphs written out by hand, in float64."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+import torch
+
+from core.align.memory import saved_bytes
+from core.align.plans import (
+    ATTACHED,
+    CARRIED,
+    RewardOn,
+    StepPlan,
+    alignprop,
+    draft,
+    draft_lv,
+    drtune,
+    easytune,
+    refl,
+    terminal_gradient,
+)
+
+
+def ddim(schedule, x_t, x0_hat, i):
+    """The DDIM step in noise form, written independently of the schedule's."""
+    now, after = schedule.alpha_bars[i], schedule.alpha_bars[i + 1]
+    eps = (x_t - sqrt(now) * x0_hat) / sqrt(1 - now)
+    return sqrt(after) * x0_hat + sqrt(1 - after) * eps
+
+
+def test_easytune_gradient_is_the_one_step_graph(bench, close) -> None:
+    """Each update's gradient is that of -R(decode(x0_hat(sg(x_t)))) alone: nothing leaks in from other steps."""
+    b = bench(4)
+    gradients = b.run(easytune(4))
+    x = b.x_T
+    assert len(gradients) == 4
+    for i in range(4):
+        x0_hat = b.x0_hat(x, i)
+        close(gradients[i], b.gradient_of(-b.mean_reward(x0_hat)))
+        x = ddim(b.schedule, x, x0_hat, i).detach()
+
+
+def test_easytune_trajectory_sees_its_own_updates(bench, close) -> None:
+    """The published code samples from a stale copy; here the second gradient is that of the updated policy."""
+    b = bench(3, lr=0.5)
+    gradients = b.run(easytune(3))
+    fresh = bench(3)
+    x0_hat = fresh.x0_hat(fresh.x_T, 0)
+    x = ddim(fresh.schedule, fresh.x_T, x0_hat, 0).detach()
+    with torch.no_grad():
+        for p, g in zip(fresh.policy.parameters, gradients[0], strict=True):
+            p -= 0.5 * g
+    close(gradients[1], fresh.gradient_of(-fresh.mean_reward(fresh.x0_hat(x, 1))))
+
+
+def test_methods_agree_at_one_step(bench, close) -> None:
+    """With T = 1 there is nothing left to detach: EasyTune, ReFL, DRaFT-1, DRTune and terminal gradient are one."""
+    rng = np.random.default_rng(0)
+    expected = bench(1).run(easytune(1))[0]
+    for plan in (refl(1, rng), draft(1, 1), drtune(1, 1, rng), alignprop(1, 1.0, rng), terminal_gradient(1)):
+        close(bench(1).run(plan)[0], expected)
+
+
+def test_draft_gradient_is_the_full_chain(bench, close) -> None:
+    """DRaFT-3 of 3 against plain backpropagation through the sampler."""
+    b = bench(3)
+    (gradient,) = b.run(draft(3, 3))
+    x = b.x_T
+    for i in range(3):
+        x = ddim(b.schedule, x, b.x0_hat(x, i), i)
+    close(gradient, b.gradient_of(-b.mean_reward(x)))
+
+
+def test_draft_1_ignores_earlier_steps(bench, close) -> None:
+    b = bench(3)
+    (gradient,) = b.run(draft(3, 1))
+    x = b.x_T
+    for i in range(3):
+        x = ddim(b.schedule, x.detach(), b.x0_hat(x.detach(), i), i)
+    close(gradient, b.gradient_of(-b.mean_reward(x)))
+
+
+def test_drtune_detaches_the_input_but_not_the_chain(bench, close) -> None:
+    """Three steps by hand in DRTune's noise form: eps from sg(x_t), x_t itself attached, reward on x0_hat at the stop."""
+    b = bench(3)
+    plan = drtune(3, 3, np.random.default_rng(0), earliest=1.0)
+    (gradient,) = b.run(plan)
+    x = b.x_T
+    for i in range(3):
+        alpha, sigma = sqrt(b.schedule.alpha_bars[i]), sqrt(1 - b.schedule.alpha_bars[i])
+        after = b.schedule.alpha_bars[i + 1]
+        eps = (x.detach() - alpha * b.x0_hat(x.detach(), i)) / sigma
+        x0_hat = (x - sigma * eps) / alpha
+        x = sqrt(after) * x0_hat + sqrt(1 - after) * eps
+    close(gradient, b.gradient_of(-b.mean_reward(x0_hat)))
+    only_last = bench(3).run(drtune(3, 1, np.random.default_rng(0), earliest=1.0))[0]
+    assert (gradient[0] - only_last[0]).abs().max() > 1e-4  # earlier steps do contribute
+
+
+def test_alignprop_carries_gradient_through_dropped_steps(bench, close) -> None:
+    """Steps kept, dropped, kept: the dropped call is a constant, its x_t -> x_{t-1} line is not."""
+    b = bench(3)
+    plan = (ATTACHED, CARRIED, StepPlan(True, False, False, RewardOn.X_PREV))
+    (gradient,) = b.run(plan)
+    x = ddim(b.schedule, b.x_T, b.x0_hat(b.x_T, 0), 0)
+    alpha, sigma = sqrt(b.schedule.alpha_bars[1]), sqrt(1 - b.schedule.alpha_bars[1])
+    eps = ((x - alpha * b.x0_hat(x, 1)) / sigma).detach()
+    after = b.schedule.alpha_bars[2]
+    x = sqrt(after) * (x - sigma * eps) / alpha + sqrt(1 - after) * eps
+    x = ddim(b.schedule, x, b.x0_hat(x, 2), 2)
+    close(gradient, b.gradient_of(-b.mean_reward(x)))
+
+
+def test_terminal_gradient_is_the_reward_of_the_true_sample(bench, close) -> None:
+    """Every step is pulled along dR/dx_0 of the final motion; low noise comes first."""
+    b = bench(3)
+    gradients = b.run(terminal_gradient(3))
+    states, x = [], b.x_T
+    for i in range(3):
+        states.append(x)
+        x = ddim(b.schedule, x, b.x0_hat(x, i), i).detach()
+    x.requires_grad_(True)
+    (g,) = torch.autograd.grad(b.mean_reward(x), x)
+    assert [r.step for r in b.records] == [2, 2, 1, 0]  # the reward itself, then three updates
+    for gradient, i in zip(gradients, (2, 1, 0), strict=True):
+        close(gradient, b.gradient_of(-(g * b.x0_hat(states[i], i)).sum()))
+
+
+def test_draft_lv_averages_fresh_noisings(bench, close) -> None:
+    """DRaFT-LV's gradient is a mean: without extra noisings it is DRaFT-1, with them it differs but points its way."""
+    plain, averaged = bench(3).run(draft(3, 1))[0], bench(3).run(draft_lv(3, 8))[0]
+    a, c = (torch.cat([g.flatten() for g in gradient]) for gradient in (plain, averaged))
+    assert 0.3 < torch.cosine_similarity(a, c, 0) < 0.9999
+
+
+def test_noise_aware_mode_rewards_the_next_latent(bench, close) -> None:
+    """SDE mode: R(x_{t-1}, t-1, c) with the gradient through one step."""
+    b = bench(2)
+    gradients = b.run(easytune(2, on=RewardOn.NOISED))
+    x = ddim(b.schedule, b.x_T, b.x0_hat(b.x_T, 0), 0)
+    reward = b.reward.noised(x, b.schedule.timesteps[1], b.batch.lengths, b.batch.text).mean()
+    close(gradients[0], b.gradient_of(-reward))
+
+
+def test_saved_bytes_do_not_grow_with_steps(bench) -> None:
+    """EasyTune's memory is that of one step, whatever T; DRaFT's grows with K."""
+
+    def peak(plan) -> int:
+        b = bench(len(plan))
+        with saved_bytes() as saved:
+            b.run(plan)
+        assert saved.live == 0  # every graph was freed
+        return saved.peak
+
+    short, long = peak(easytune(10)), peak(easytune(50))
+    assert short > 0 and long <= 1.05 * short
+    assert peak(terminal_gradient(50)) <= 1.05 * short
+    assert peak(draft(50, 50)) - peak(draft(50, 10)) > 3 * (peak(draft(50, 10)) - long)

@@ -1,0 +1,185 @@
+"""Guards, adapters and the average, each by a fact about it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from core.align.adapters import Lora, linear_weights
+from core.align.config import AlignConfig, GuardConfig
+from core.align.finetune import row_generators, row_noise, take_rows
+from core.align.guards import EnsembleReward, PhysicalTerm, acceleration, saturate, soft_skating
+from core.align.memory import saved_bytes
+from core.align.monitor import StopRules
+from core.align.plans import draft, easytune
+from core.align.policy import Ema, Policy
+from core.metrics.physical import FOOT_JOINTS, foot_skating, mean_acceleration
+
+
+def walking(frames: int = 40) -> torch.Tensor:
+    g = torch.Generator().manual_seed(0)
+    joints = torch.rand(2, frames, 22, 3, generator=g, dtype=torch.float64) * 0.05
+    joints[..., FOOT_JOINTS, 1] = 0.01
+    return joints
+
+
+def test_soft_terms_agree_with_the_metrics() -> None:
+    """The policy must be trained on what is measured; padding must not count."""
+    joints = walking()
+    lengths = torch.tensor([40, 30])
+    joints[1, 30:] = 99.0
+    for i, frames in enumerate(lengths.tolist()):
+        clip = joints[i, :frames].numpy()
+        assert float(acceleration(joints, lengths)[i]) == pytest.approx(mean_acceleration(clip), rel=1e-4)
+        assert float(soft_skating(joints, lengths)[i]) == pytest.approx(foot_skating(clip), rel=0.02)
+
+
+def test_physical_term_rewards_nothing_below_the_real_level() -> None:
+    """A term without a floor would freeze the body; at rest its gradient must be finite."""
+    features = torch.zeros(2, 40, 263, requires_grad=True)
+    lengths = torch.tensor([40, 30])
+    term = PhysicalTerm(real_skating=0.2, real_acceleration=4.0)
+    penalty = term(features, lengths)
+    penalty.sum().backward()
+    assert penalty.tolist() == [0.0, 0.0] and torch.isfinite(features.grad).all()
+    shaken = 0.1 * torch.randn(2, 40, 263, generator=torch.Generator().manual_seed(0))
+    assert PhysicalTerm.of_real(shaken, lengths)(shaken, lengths).mean() < 0.2 < float(term(shaken, lengths).min())
+
+
+def test_saturation_bends_at_the_ceiling() -> None:
+    """Slope 1 far below, a half at, 0 far above: beyond the ceiling there is nothing to hack for."""
+    reward = torch.tensor([-1.0, 0.8, 3.0], requires_grad=True)
+    value = saturate(reward, 0.8, 20.0)
+    (slope,) = torch.autograd.grad(value.sum(), reward)
+    torch.testing.assert_close(slope, torch.tensor([1.0, 0.5, 0.0]))
+    assert value.tolist() == pytest.approx([-1.0, 0.8 - np.log(2) / 20, 0.8])
+
+
+def test_ensemble_trains_on_its_trained_members_only(tiny) -> None:
+    batch = tiny.batch()
+    features = tiny.Diffusion().decode(torch.ones(4, 3, 4).double(), batch.lengths)
+    a, b, c = (tiny.Reward(seed=s) for s in (1, 2, 3))
+    ensemble = EnsembleReward([a, b], watched=[c])
+    members = ensemble.members(features, batch.lengths, batch.text)
+    assert members.shape == (3, 4)
+    torch.testing.assert_close(ensemble(features, batch.lengths, batch.text), members[:2].mean(0))
+
+
+def test_stop_rules_name_what_broke() -> None:
+    """Each limit trips by itself, NaN included, and a base-like policy passes."""
+    base = {"diversity": 5.0, "skating": 0.2, "acceleration": 4.0, "distance": 0.0, "reward_0": 0.5, "reward_1": 0.5}
+    fine = base | {"distance": 0.3, "reward_0": 0.6, "reward_1": 0.55}
+    assert StopRules(GuardConfig(), base).check(fine) is None
+    for name, value in {"diversity": 4.0, "skating": 0.3, "acceleration": 6.0, "distance": 1.5}.items():
+        assert name in str(StopRules(GuardConfig(), base).check(fine | {name: value}))
+        assert StopRules(GuardConfig(), base).check(fine | {name: float("nan")}) is not None
+    rules, parting = StopRules(GuardConfig(alarm_patience=2), base), fine | {"reward_1": 0.4}
+    assert rules.check(parting) is None and "part" in str(rules.check(parting))
+    assert rules.check(fine) is None and rules.parted == 0
+
+
+def test_anchor_pulls_back_to_the_base(bench) -> None:
+    """At the base the anchor has no gradient; away from it, it points home. Works for weights and for adapters."""
+    guards = GuardConfig(anchor_weight=1.0, ema=0.0, monitor_every=0)
+    config = AlignConfig(guards=guards, reward_weight=0.0, noise_power=0.0, clip=1e12)
+    for rank in (0, 2):
+        b = bench(2, config=config, lora_rank=rank)
+        assert max(float(g.abs().max()) for g in b.run(easytune(2))[0]) == 0.0
+        moved = bench(2, config=config, lora_rank=rank)
+        with torch.no_grad():
+            for p in moved.policy.parameters:
+                p += 0.1
+        gradient = moved.run(draft(2, 2))[0]
+        step = sum(float((g * 0.1).sum()) for g in gradient)
+        assert step > 0  # the loss grows along the move away
+
+
+def test_adapters_start_as_the_base_and_merge_exactly() -> None:
+    """The base while disabled, own names and same function after merging, fused attention included."""
+    torch.manual_seed(0)
+    module = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True).double()
+    x = torch.randn(2, 5, 16).double()
+    names, before = set(module.state_dict()), module(x).detach()
+    assert "self_attn.in_proj_weight" in linear_weights(module)
+    lora = Lora(module, rank=3, alpha=6.0)
+    torch.testing.assert_close(module(x), before, rtol=1e-12, atol=1e-12)
+    for p in lora.parameters():
+        nn.init.normal_(p, std=0.2)
+    moved = module(x).detach()
+    assert (moved - before).abs().max() > 1e-2
+    with lora.disabled():
+        torch.testing.assert_close(module(x), before, rtol=1e-12, atol=1e-12)
+    module(x).sum().backward()
+    assert all(p.grad is not None for p in lora.parameters())
+    assert {n for n, p in module.named_parameters() if p.requires_grad} and not module.norm1.weight.requires_grad
+    lora.merge()
+    assert set(module.state_dict()) == names
+    torch.testing.assert_close(module(x), moved, rtol=1e-12, atol=1e-12)
+    with pytest.raises(ValueError, match="matches no linear"):
+        Lora(module, targets="nowhere")
+    with pytest.raises(ValueError, match="at least 1"):
+        Lora(module, rank=0)
+
+
+def test_average_follows_and_leaves_the_policy_alone(tiny) -> None:
+    policy = Policy(tiny.Diffusion().denoiser, lora_rank=0)
+    ema = Ema(policy.named, 0.9)
+    before = policy.state_dict()
+    with torch.no_grad():
+        for p in policy.parameters:
+            p += 1.0
+    ema.update()
+    with ema.applied():
+        for name, value in policy.state_dict().items():
+            torch.testing.assert_close(value, before[name] + 0.1)
+    with policy.base():
+        for name, value in policy.state_dict().items():
+            torch.testing.assert_close(value, before[name])
+    for name, value in policy.state_dict().items():
+        torch.testing.assert_close(value, before[name] + 1.0)
+    with pytest.raises(ValueError, match="does not fit"):
+        policy.load_state_dict({"a": torch.zeros(1)})
+
+
+def test_noise_belongs_to_its_row() -> None:
+    """The same row gets the same noise in any micro-batch or process, and another one at the next update."""
+    whole = row_noise(row_generators(1, 5, range(4)), (3, 4))
+    part = row_noise(row_generators(1, 5, range(2, 4)), (3, 4))
+    assert torch.equal(whole[2:], part)
+    assert not torch.equal(whole, row_noise(row_generators(1, 6, range(4)), (3, 4)))
+    with pytest.raises(ValueError, match="beyond"):
+        row_generators(-1, 0, range(2))
+
+
+def test_rows_of_nested_text() -> None:
+    """Text features are dataclasses of tensors; settings inside them have no rows."""
+    batch = {"tokens": torch.arange(6).view(3, 2), "captions": ["a", "b", "c"], "width": 2}
+    part = take_rows(batch, slice(1, 3))
+    assert part["tokens"].tolist() == [[2, 3], [4, 5]] and part["captions"] == ["b", "c"] and part["width"] == 2
+    config = replace(GuardConfig(), ema=0.5)
+    assert take_rows(config, slice(0, 1)) == config
+
+
+def test_saved_bytes_counts_distinct_storages() -> None:
+    """x * x saves x twice but keeps it once; parameters cost nothing extra."""
+    x = torch.randn(1000, requires_grad=True)
+    with saved_bytes() as saved:
+        y = torch.exp(x * 2)  # exp keeps its result: 4000 bytes
+        z = (y * y).sum()  # keeps y again
+        assert saved.peak == saved.live == 4000
+        z.backward()
+    assert saved.live == 0 and np.isclose(saved.peak, 4000)
+
+
+def test_settings_are_checked_at_the_start() -> None:
+    for wrong in ({"method": "eztune"}, {"last_k": 99}, {"precision": "fp8"}, {"updates": 0}, {"micro_batch": 0}):
+        with pytest.raises(ValueError):
+            AlignConfig(**wrong)
+    with pytest.raises(ValueError, match="ema"):
+        GuardConfig(ema=1.0)
+    with pytest.raises(ValueError, match="negative"):
+        GuardConfig(anchor_weight=-1.0)

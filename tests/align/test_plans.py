@@ -1,0 +1,86 @@
+"""Plans are data; these tests read them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from core.align.plans import (
+    METHODS,
+    PlanOptions,
+    RewardOn,
+    StepPlan,
+    alignprop,
+    draft,
+    draft_lv,
+    drtune,
+    easytune,
+    make_plan,
+    refl,
+    segments,
+    terminal_gradient,
+)
+
+
+def trained(plan) -> list[int]:
+    return [i for i, step in enumerate(plan) if step.keep_grad or step.replay]
+
+
+def rewarded(plan) -> list[int]:
+    return [i for i, step in enumerate(plan) if step.reward is not None]
+
+
+def test_easytune_rewards_and_updates_each_of_the_last_k() -> None:
+    """Off-by-one in "the last k" would train the noise end."""
+    plan = easytune(50, 10)
+    assert trained(plan) == rewarded(plan) == list(range(40, 50))
+    assert all(step.detach_input and step.detach_chain and step.update for step in plan[40:])
+    assert len(segments(plan)) == 10 and segments(plan)[0] == range(0, 41)
+    assert trained(easytune(50)) == list(range(50))
+
+
+def test_draft_keeps_k_steps_and_one_reward() -> None:
+    plan = draft(50, 10)
+    assert trained(plan) == list(range(40, 50)) and rewarded(plan) == [49]
+    assert not any(step.detach_input or step.detach_chain for step in plan[40:])
+    assert segments(plan) == [range(50)]
+    assert draft_lv(50, 2)[-1].renoised == 2 and trained(draft_lv(50)) == [49]
+
+
+def test_random_methods_follow_their_definition() -> None:
+    """ReFL stops late, DRTune spaces its steps back from its stop, AlignProp keeps a share and never nothing."""
+    rng = np.random.default_rng(0)
+    stops = {len(refl(40, rng)) - 1 for _ in range(300)}
+    assert stops == set(range(30, 40))
+    for _ in range(50):
+        plan = drtune(50, 5, rng)
+        stop = len(plan) - 1
+        assert 40 <= stop < 50 and trained(plan) == sorted(stop - 10 * j for j in range(5))
+        assert plan[-1].reward is RewardOn.X0_HAT and all(s.detach_input and not s.detach_chain for s in plan)
+    kept = [len(trained(alignprop(50, 0.3, rng))) for _ in range(300)]
+    assert 14 < np.mean(kept) < 16
+    assert trained(alignprop(50, 0.0, rng)) == [49]
+
+
+def test_every_method_by_name() -> None:
+    """A method that no name reaches is dead; an unknown name must say what is allowed."""
+    for method in METHODS:
+        plan = make_plan(method, PlanOptions(steps=10, last_k=2), np.random.default_rng(0))
+        assert trained(plan) and rewarded(plan) and len(plan) <= 10
+    assert trained(terminal_gradient(10)) == list(range(10))
+    with pytest.raises(ValueError, match="Choose one of easytune"):
+        make_plan("eztune", PlanOptions(10), np.random.default_rng(0))
+    with pytest.raises(ValueError, match="outside 1-10"):
+        easytune(10, 11)
+    with pytest.raises(ValueError, match="outside 0-1"):
+        alignprop(10, 1.5, np.random.default_rng(0))
+
+
+def test_impossible_steps_are_refused() -> None:
+    """Combinations that would silently train nothing or use a freed graph."""
+    with pytest.raises(ValueError, match="keep_grad"):
+        StepPlan(detach_input=False)
+    with pytest.raises(ValueError, match="reward"):
+        StepPlan(keep_grad=True, update=True)
+    with pytest.raises(ValueError, match="detach_chain"):
+        StepPlan(keep_grad=True, update=True, reward=RewardOn.X0_HAT, detach_chain=False)

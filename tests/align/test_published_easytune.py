@@ -1,0 +1,143 @@
+"""The loop against the published EasyTune method, run unedited on small published-architecture modules in float64.
+
+Fixture easytune_step: 50 guided steps without updates, every x_t, x0_hat, reward and gradient norm, some gradients.
+Fixture easytune_updates: AdamW really stepping on the last 5 or all 50 steps, trajectory and update in one model.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from core.align.config import AlignConfig, GuardConfig
+from core.align.finetune import AlignBatch, Finetuner, row_generators
+from core.align.guards import Objective
+from core.align.plans import easytune
+from core.align.policy import Policy
+from core.align.schedule import from_table
+from core.models.mld.denoiser import MldDenoiser, MldDenoiserConfig
+from core.models.mld.layers import TransformerConfig, frame_mask
+from core.models.mld.spm import Spm, SpmConfig
+from core.models.mld.vae import MldVae, MldVaeConfig
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+SMALL = TransformerConfig(width=64, ff_width=128, layers=3, heads=4)
+GUARDS = GuardConfig(anchor_weight=0.0, ema=0.0, monitor_every=0)
+STEPS = 50
+
+
+def open_fixture(name: str):
+    return np.load(FIXTURES / f"{name}.npz")
+
+
+def published(module: torch.nn.Module, name: str) -> torch.nn.Module:
+    data = open_fixture(name)
+    weights = {k[2:]: torch.from_numpy(data[k]).double() for k in data.files if k.startswith("w/")}
+    module.double().load_state_dict(weights, strict=True)
+    return module.eval().requires_grad_(False)
+
+
+class PublishedMld:
+    """Protocol MotionDiffusion over the published modules; text holds cond and uncond (B, 1, 768)."""
+
+    def __init__(self, schedule) -> None:
+        self.denoiser = published(
+            MldDenoiser(MldDenoiserConfig(latent_width=64, transformer=SMALL)), "mld_denoiser_small"
+        )
+        self.vae = published(MldVae(MldVaeConfig(latent_width=64, transformer=SMALL)), "mld_vae_small")
+        self.alpha_bars = dict(zip(schedule.timesteps, schedule.alpha_bars, strict=False))
+        self.seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def predict_x0(self, x_t, t, text, guidance_scale, lengths):
+        time, a = torch.tensor(t), self.alpha_bars[t]
+        free, bound = (self.denoiser(x_t, time, text[k]) for k in ("uncond", "cond"))
+        eps = free + guidance_scale * (bound - free)
+        x0_hat = (x_t - (1 - a) ** 0.5 * eps) / a**0.5
+        self.seen.append((x_t.detach(), x0_hat.detach()))
+        return x0_hat
+
+    def decode(self, x0, lengths):
+        return self.vae.decode(x0, lengths)
+
+    def latent_shape(self, lengths):
+        return 1, 64
+
+
+class PublishedReward:
+    def __init__(self) -> None:
+        self.spm = published(Spm(SpmConfig(transformer=SMALL)), "spm_small")
+        self.rewards: list[np.ndarray] = []
+
+    def __call__(self, features, lengths, text):
+        mask = frame_mask(text["token_lengths"], text["tokens"].shape[1])
+        reward = self.spm(features, lengths, text["tokens"], mask)
+        self.rewards.append(reward.detach().numpy())
+        return reward
+
+
+class Run:
+    """One trajectory of a fixture case; gradients and their norms by update."""
+
+    def __init__(self, case: str, last_k: int, lr: float, clip: float) -> None:
+        ddim, data = open_fixture("ddim"), open_fixture("easytune_step")
+        schedule = from_table(ddim["alphas_cumprod"], ddim["timesteps"], float(ddim["final_alpha_cumprod"]))
+        self.model, self.reward = PublishedMld(schedule), PublishedReward()
+        policy = Policy(self.model.denoiser, lora_rank=0)
+        self.named, self.gradients = policy.named, []
+        self.before = policy.state_dict()
+        optimizer = torch.optim.AdamW(policy.parameters, lr=lr, weight_decay=0.0)
+        optimizer.register_step_pre_hook(
+            lambda *_: self.gradients.append({n: p.grad.clone() for n, p in self.named.items()})
+        )
+        config = AlignConfig(
+            steps=STEPS, last_k=last_k, guidance_scale=7.5, clip=clip, noise_power=0.0, guards=GUARDS, lora_rank=0
+        )
+        finetuner = Finetuner(self.model, Objective(self.reward, GUARDS), schedule, policy, optimizer, config)
+        text = {k: torch.from_numpy(data[f"{case}/{k}"]).double() for k in ("cond", "uncond", "tokens")}
+        text["token_lengths"] = torch.from_numpy(data[f"{case}/token_lengths"])
+        batch = AlignBatch(text, torch.from_numpy(data[f"{case}/motion_lengths"]))
+        x_T = torch.from_numpy(data[f"{case}/x_T"]).double()
+        generators = row_generators(0, 0, range(len(batch)))
+        self.records = finetuner.run(easytune(STEPS, last_k), x_T, batch, generators)
+
+
+@pytest.mark.parametrize("case", ["official_b1", "reenact_b3"])
+def test_trajectory_rewards_and_gradients(case: str) -> None:
+    """Fails on another x0, guidance, decoding, reward or a gradient that reaches beyond its own step."""
+    data, run = open_fixture("easytune_step"), Run(case, STEPS, lr=0.0, clip=1e12)
+    x = np.stack([x_t.numpy() for x_t, _ in run.model.seen])
+    x0 = np.stack([x0_hat.numpy() for _, x0_hat in run.model.seen])
+    np.testing.assert_allclose(x, data[f"{case}/x.f64"][:-1], atol=1e-5)
+    np.testing.assert_allclose(x0, data[f"{case}/x0.f64"], atol=1e-5)
+    rewards = np.stack(run.reward.rewards).reshape(data[f"{case}/reward.f64"].shape)
+    np.testing.assert_allclose(rewards, data[f"{case}/reward.f64"], atol=2e-8)
+    norms = [record.grad_norm for record in run.records]
+    np.testing.assert_allclose(norms, data[f"{case}/gnorm.f64"], rtol=1e-6)
+    for step in (0, 25, 49):
+        by_name = [float(run.gradients[step][str(n)].norm()) for n in data["param_names"]]
+        expected = data[f"{case}/grad_norm_by_param_step{step}.f64"]
+        np.testing.assert_allclose(by_name, expected, rtol=1e-6, atol=1e-6 * expected.max())
+    stored = [key for key in data.files if key.startswith(f"{case}/grad_step") and key.endswith(".f64")]
+    for key in stored:
+        step, name = key.removesuffix(".f64").split("/")[1].removeprefix("grad_step"), key.split("/", 2)[2]
+        ours = run.gradients[int(step)][name.removesuffix(".f64")].numpy()
+        np.testing.assert_allclose(ours, data[key], rtol=1e-6, atol=1e-6 * np.abs(data[key]).max())
+    assert case != "official_b1" or stored
+
+
+@pytest.mark.parametrize(("last_k", "tolerance"), [(5, 1e-5), (50, 1e-3)])
+def test_updates_in_place(last_k: int, tolerance: float) -> None:
+    """Fails when the trajectory does not see its own updates, on another optimiser order or clipping."""
+    data = open_fixture("easytune_updates")
+    run, case = Run("official_b1", last_k, float(data["lr"]), float(data["max_grad_norm"])), f"inplace_k{last_k}"
+    rewards = np.array([record.reward for record in run.records])
+    np.testing.assert_allclose(rewards, data[f"{case}/reward"], rtol=tolerance)
+    clipped = [float(torch.stack([g.norm() for g in gradients.values()]).norm()) for gradients in run.gradients]
+    np.testing.assert_allclose(clipped, data[f"{case}/grad_norm_after_clip"], rtol=10 * tolerance)
+    moved = [float((run.named[str(n)].detach() - run.before[str(n)]).norm()) for n in data["param_names"]]
+    np.testing.assert_allclose(moved, data[f"{case}/delta_norm_by_param"], rtol=tolerance)
+    for name in ("emb_proj.1.bias", "encoder.middle_block.norm1.weight"):
+        np.testing.assert_allclose(run.named[name].detach(), data[f"{case}/after/{name}"], rtol=0, atol=tolerance)

@@ -1,0 +1,183 @@
+"""Whole runs on tiny models: learning, resume, guards, several processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from core.align.config import AlignConfig, GuardConfig
+from core.align.guards import EnsembleReward
+from core.align.run import align
+
+ROOT = Path(__file__).parents[2]
+GUARDS = GuardConfig(
+    anchor_weight=0.01,
+    ema=0.5,
+    physical_weight=0.0,
+    monitor_every=4,
+    max_acceleration_gain=99,
+    max_skating_gain=99,
+    max_distance=99,
+)
+CONFIG = AlignConfig(
+    method="easytune", steps=4, last_k=2, updates=12, batch=4, lr=3e-3, lora_rank=2, save_every=3, guards=GUARDS
+)
+
+
+def start(tiny, folder, config=CONFIG, reward=None, **kwargs):
+    model = tiny.Diffusion()
+    result = align(
+        model,
+        reward or tiny.Reward(),
+        tiny.schedule(config.steps),
+        lambda i: tiny.batch(config.batch, seed=100 + i),
+        config,
+        folder,
+        held_out=tiny.batch(8, seed=7),
+        **kwargs,
+    )
+    return model.denoiser.state_dict(), result
+
+
+def difference(a, b) -> float:
+    assert a.keys() == b.keys()
+    return max(float((a[k] - b[k]).abs().max()) for k in a)
+
+
+class Killed(RuntimeError):
+    pass
+
+
+def kill_at(step: int):
+    def callback(now, total, info):
+        if now == step:
+            raise Killed
+
+    return callback
+
+
+@pytest.mark.parametrize("method", ["easytune", "terminal-gradient", "draft", "alignprop", "drtune", "refl"])
+@pytest.mark.parametrize("lora_rank", [0, 2])
+def test_killed_run_resumes_to_the_same_weights(tiny, tmp_path, method, lora_rank) -> None:
+    """A kill between saves must cost time only: weights, average and log as if nothing had happened."""
+    config = replace(CONFIG, method=method, lora_rank=lora_rank)
+    whole, _ = start(tiny, tmp_path / "whole", config)
+    with pytest.raises(Killed):
+        start(tiny, tmp_path / "killed", config, callback=kill_at(8))
+    resumed, result = start(tiny, tmp_path / "killed", config)
+    assert difference(whole, resumed) < 1e-6 and result.updates == 12
+    assert difference(whole, tiny.Diffusion().denoiser.state_dict()) > 1e-4
+    logs = [[json.loads(x) for x in (tmp_path / n / "metrics.jsonl").open()] for n in ("whole", "killed")]
+    assert [row["update"] for row in logs[0]] == [row["update"] for row in logs[1]]
+
+
+def test_reward_rises_and_module_is_ordinary_again(tiny, tmp_path) -> None:
+    """Fails on a wrong sign; and a shipped checkpoint must not carry adapter names."""
+    steps = []
+    weights, result = start(
+        tiny, tmp_path, replace(CONFIG, updates=40, lr=1e-2), callback=lambda s, n, info: steps.append((s, n, info))
+    )
+    rows = [json.loads(x) for x in (tmp_path / "metrics.jsonl").open()]
+    monitors = [row["monitors"]["reward_0"] for row in rows if "monitors" in row]
+    assert monitors[-1] > monitors[0] + 0.01
+    assert weights.keys() == tiny.Diffusion().denoiser.state_dict().keys()
+    assert steps[-1][:2] == (40, 40) and steps[-1][2]["reward"] == pytest.approx(rows[-1]["reward"])
+    assert result.stopped is None and result.monitors["reward_0"] == monitors[-1]
+
+
+def test_hackable_reward_trips_the_guard(tiny, tmp_path) -> None:
+    """A reward for large numbers is pushed without limit: the run must stop and ship the last policy that passed."""
+
+    class Loud:
+        def __call__(self, features, lengths, text):
+            return 3 * features.abs().mean((1, 2))
+
+    config = replace(
+        CONFIG, updates=200, lr=5e-2, lora_rank=0, guards=GuardConfig(anchor_weight=0.0, ema=0.5, monitor_every=4)
+    )
+    weights, result = start(tiny, tmp_path, config, reward=Loud())
+    assert result.stopped is not None and result.updates < 200
+    saved = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert difference(weights, saved["passed"]) == 0.0
+    assert difference(weights, saved["policy"]) > 0.0
+    again, result = start(tiny, tmp_path, config, reward=Loud())  # a stopped run stays stopped
+    assert difference(weights, again) == 0.0 and result.stopped is not None
+
+
+def test_disagreeing_rewards_raise_the_alarm(tiny, tmp_path) -> None:
+    """A watched member that falls while the trained one rises is the cheapest sign of hacking."""
+    trained = tiny.Reward()
+
+    class Opposite:
+        def __call__(self, features, lengths, text):
+            return -trained(features, lengths, text)
+
+    config = replace(CONFIG, updates=100, lr=1e-2)
+    _, result = start(tiny, tmp_path, config, reward=EnsembleReward([trained], watched=[Opposite()]))
+    assert result.stopped is not None and "part" in result.stopped
+
+
+def test_other_settings_need_another_folder(tiny, tmp_path) -> None:
+    """Continuing a run with another learning rate would be a lie in its config; more updates is fine."""
+    short = replace(CONFIG, updates=3)
+    start(tiny, tmp_path, short)
+    assert start(tiny, tmp_path, replace(short, updates=5))[1].updates == 5
+    with pytest.raises(ValueError, match="lr="):
+        start(tiny, tmp_path, replace(short, lr=1.0))
+    with pytest.raises(ValueError, match="steps"):
+        align(tiny.Diffusion(), tiny.Reward(), tiny.schedule(3), lambda i: tiny.batch(4), CONFIG, tmp_path / "x")
+    with pytest.raises(ValueError, match="rows"):
+        align(tiny.Diffusion(), tiny.Reward(), tiny.schedule(4), lambda i: tiny.batch(3), CONFIG, tmp_path / "y")
+
+
+@pytest.mark.parametrize("method", ["easytune", "draft", "terminal-gradient"])
+def test_micro_batches_add_up_to_the_batch(tiny, tmp_path, method) -> None:
+    """Rows held at once are a matter of memory and must not change the result."""
+    config = replace(CONFIG, method=method)
+    whole, _ = start(tiny, tmp_path / "whole", config)
+    parts, _ = start(tiny, tmp_path / "parts", replace(config, micro_batch=3))
+    assert difference(whole, parts) < 1e-9
+
+
+WORKER = """
+import sys; sys.path[:0] = ["tests/align"]
+from dataclasses import replace
+import torch
+from accelerate import PartialState
+import conftest as tiny
+from core.align.config import AlignConfig, GuardConfig
+from core.align.run import align
+PartialState(cpu=True)
+guards = GuardConfig(anchor_weight=0.01, ema=0.5, physical_weight=0.0, monitor_every=4, max_acceleration_gain=99,
+                     max_skating_gain=99, max_distance=99)
+config = AlignConfig(steps=4, last_k=2, updates=6, batch=4, lr=3e-3, lora_rank=2, guards=guards)
+model = tiny.TinyDiffusion()
+align(model, tiny.TinyReward(), tiny.tiny_schedule(4), lambda i: tiny.tiny_batch(4, seed=100 + i), config, sys.argv[1],
+      held_out=tiny.tiny_batch(8, seed=7))
+torch.save(model.denoiser.state_dict(), f"{sys.argv[1]}/rank{PartialState().process_index}.pt")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(tiny, tmp_path) -> None:
+    """Gradients are averaged, not summed, and each process takes its own rows and noise."""
+    alone, _ = start(tiny, tmp_path / "one", replace(CONFIG, updates=6, save_every=10))
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER, encoding="utf-8")
+    (tmp_path / "two").mkdir()
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29611"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(
+        [*launch, str(script), str(tmp_path / "two")], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    for rank in (0, 1):
+        together = torch.load(tmp_path / "two" / f"rank{rank}.pt", weights_only=True)
+        assert difference(alone, together) < 1e-9
