@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from core.align.config import AlignConfig
 from core.align.finetune import AlignBatch, Finetuner, StepRecord, initial_noise, row_generators, take_rows
@@ -34,11 +35,16 @@ Callback = Callable[[int, int, dict], None]
 
 @dataclass(frozen=True)
 class AlignResult:
-    """updates: batches done. stopped: why a guard ended the run, or None. monitors: the last held-out figures."""
+    """updates: batches done. stopped: why a guard ended the run, or None. monitors: the last held-out figures.
+
+    adapters: "<weight>.a" (rank, in) and "<weight>.b" (out, rank) of the shipped policy, empty where lora_rank is 0;
+    the aligned weight is base + lora_alpha / lora_rank * b @ a.
+    """
 
     updates: int
     stopped: str | None
     monitors: dict[str, float]
+    adapters: dict[str, Tensor]
 
 
 def align(
@@ -195,5 +201,6 @@ class _Run:
             self.policy.load_state_dict(self.passed)
         elif self.ema is not None:
             self.policy.load_state_dict(self.ema.average)
+        adapters = self.policy.state_dict() if self.policy.lora is not None else {}
         self.policy.finish()
-        return AlignResult(self.update, self.stopped, self.monitors)
+        return AlignResult(self.update, self.stopped, self.monitors, adapters)

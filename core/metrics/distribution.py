@@ -10,7 +10,7 @@ DIVERSITY_PAIRS = 300  # random pairs, T2M
 def _triangular_root(x: np.ndarray) -> np.ndarray:
     """R with R^T R = cov(x): QR of the centred rows, no square root of a rounded eigenvalue anywhere."""
     centred = x - x.mean(0)
-    return np.linalg.qr(centred / np.sqrt(len(x) - 1), mode="r")
+    return np.asarray(np.linalg.qr(centred / np.sqrt(len(x) - 1), mode="r"))
 
 
 def fid(real: np.ndarray, generated: np.ndarray) -> float:

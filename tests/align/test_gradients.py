@@ -83,7 +83,7 @@ def test_draft_1_ignores_earlier_steps(bench, close) -> None:
 
 
 def test_drtune_detaches_the_input_but_not_the_chain(bench, close) -> None:
-    """Three steps by hand in DRTune's noise form: eps from sg(x_t), x_t itself attached, reward on x0_hat at the stop."""
+    """Three steps by hand in DRTune's noise form: eps from sg(x_t), x_t attached, reward on x0_hat at the stop."""
     b = bench(3)
     plan = drtune(3, 3, np.random.default_rng(0), earliest=1.0)
     (gradient,) = b.run(plan)

@@ -90,6 +90,10 @@ def test_reward_rises_and_module_is_ordinary_again(tiny, tmp_path) -> None:
     assert weights.keys() == tiny.Diffusion().denoiser.state_dict().keys()
     assert steps[-1][:2] == (40, 40) and steps[-1][2]["reward"] == pytest.approx(rows[-1]["reward"])
     assert result.stopped is None and result.monitors["reward_0"] == monitors[-1]
+    base = tiny.Diffusion().denoiser.state_dict()
+    for name in ("inner.weight", "outer.weight"):  # the adapters alone rebuild the shipped weights
+        a, b = result.adapters[f"{name}.a"], result.adapters[f"{name}.b"]
+        torch.testing.assert_close(base[name] + CONFIG.lora_alpha / CONFIG.lora_rank * b @ a, weights[name])
 
 
 def test_hackable_reward_trips_the_guard(tiny, tmp_path) -> None:
