@@ -110,6 +110,7 @@ class VaeLossWeights:
     joints: float = 20.0  # metres, root-relative
     path: float = 4.0  # metres, joints in the world after integrating the root
     slide: float = 2.0  # metres a frame, error of foot velocity in the world
+    acceleration: float = 6.0  # metres a frame squared, error of joint acceleration in the world: no jitter
     kl: float = 2e-4
 
 
@@ -126,6 +127,7 @@ def vae_loss(model: MotionVae, features: Tensor, lengths: Tensor, weights: VaeLo
     path = F.smooth_l1_loss(joints, target, reduction="none", beta=0.05).mean(-1).mean(-1, keepdim=True) * mask
     feet = [7, 8, 10, 11]
     slide = (joints[:, 1:, feet] - joints[:, :-1, feet]) - (target[:, 1:, feet] - target[:, :-1, feet])
+    bend = (joints.diff(n=2, dim=1) - target.diff(n=2, dim=1)).abs().mean(-1).mean(-1) * mask[:, 2:, 0]
     real = latent_lengths(lengths).sum() * mean.shape[-1]
     latent_mask = length_mask(latent_lengths(lengths), mean.shape[1])[..., None]
     kl = (0.5 * (mean**2 + log_variance.exp() - 1 - log_variance) * latent_mask).sum() / real
@@ -135,6 +137,7 @@ def vae_loss(model: MotionVae, features: Tensor, lengths: Tensor, weights: VaeLo
         "joints": local.sum() / frames / 63,
         "path": path.sum() / frames,
         "slide": (slide.abs().mean(-1).mean(-1) * mask[:, 1:, 0]).sum() / frames,
+        "acceleration": bend.sum() / frames,
         "kl": kl,
     }
     w = {"reconstruction": 1.0, **{k: getattr(weights, k) for k in parts if k != "reconstruction"}}
