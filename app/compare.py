@@ -16,12 +16,14 @@ from app.handlers import sentence_of
 from app.player import MotionPlayer
 from core.engine import Engine
 from core.render.player_pack import pack_pair, relabel
-from core.request import MAX_DURATION_S, MIN_DURATION_S, SOLVERS, Request, random_seed
+from core.request import MAX_DURATION_S, MIN_DURATION_S, Request, random_seed
 from core.settings import ROOT
 
 _POLL_S = 0.3
 _PROGRESS = gr.Progress()  # Gradio hands the real one to a handler with this default
-_N_EXAMPLES = 6
+_N_EXAMPLES = 4
+_SOLVERS = [("DDIM", "ddim"), ("DPM++ (fast)", "dpm++")]
+_USUAL_STEPS = {"ddim": Request.steps, "dpm++": 12}
 _VOTE_BUTTONS = (  # verdict, label, class; A's button stands under A, B's under B
     ("left", "A is better", "vote-a"),
     ("tie", "Tie", "vote-mid"),
@@ -36,6 +38,10 @@ _DOWNLOADS = (  # label, side, kind
     ("B npz", "right", "npz"),
     ("B npy", "right", "npy"),
 )
+_SHOW_STAGE_JS = """(...asked) => {
+  if (innerWidth < 760) document.querySelector("#stage").scrollIntoView({ behavior: "smooth" });
+  return asked;
+}"""  # on a phone the bodies lie below the form
 _CLICK_DOWNLOAD_JS = "() => setTimeout(() => document.querySelector('#download-file')?.click(), 50)"
 
 
@@ -75,26 +81,39 @@ class Compare:
                 for text in texts.example_prompts(ROOT / "assets" / "prompts.json", _N_EXAMPLES)
             ]
             self.surprise = gr.Button("✦ Surprise me", size="sm", elem_classes="chip surprise", min_width=40)
-        with gr.Group(elem_id="options"):
-            self.automatic = gr.Checkbox(True, label="Length from the text", elem_id="automatic")
+        with gr.Row(elem_id="length-row"):
             self.duration = gr.Slider(
-                MIN_DURATION_S, MAX_DURATION_S, 6.0, step=0.1, label="Length (s)", interactive=False, elem_id="duration"
+                MIN_DURATION_S,
+                MAX_DURATION_S,
+                6.0,
+                step=0.1,
+                label="Length (s)",
+                interactive=False,
+                buttons=[],
+                elem_id="duration",
             )
-            with gr.Row(elem_id="seed-row"):
-                self.seed = gr.Number(random_seed, precision=0, label="Seed", min_width=90, elem_id="seed")
-                self.dice = gr.Button("⚄", size="sm", min_width=40, scale=0, elem_id="dice")
-                self.fresh = gr.Checkbox(True, label="New each time", min_width=90, elem_id="fresh")
-        with gr.Accordion("Advanced", open=False, elem_id="advanced"):
-            with gr.Row():
-                self.steps = gr.Number(Request.steps, precision=0, label="Steps", min_width=80, elem_id="steps")
-                self.guidance = gr.Number(Request.guidance_scale, label="Guidance", min_width=80, elem_id="guidance")
-                self.solver = gr.Dropdown(list(SOLVERS), value=Request.solver, label="Solver", min_width=90)
-            self.annotator = gr.Textbox("anonymous", label="Votes are signed", max_length=80, elem_id="annotator")
+            self.automatic = gr.Checkbox(
+                True, label="Automatic", info="from the text", scale=0, min_width=110, elem_id="automatic"
+            )
+        with gr.Row(elem_id="seed-row"):
+            self.seed = gr.Number(random_seed, precision=0, label="Seed", min_width=90, elem_id="seed")
+            self.dice = gr.Button("⚄", size="sm", min_width=40, scale=0, elem_id="dice")
+            self.fresh = gr.Checkbox(
+                True, label="New seed", info="for each pair", scale=0, min_width=110, elem_id="fresh"
+            )
         self.go = gr.Button("Generate", variant="primary", elem_id="generate")
         self.notice = gr.HTML(texts.notice(texts.WELCOME), elem_id="notice")
+        with gr.Accordion("Advanced", open=False, elem_id="advanced"):
+            with gr.Row():
+                self.steps = gr.Number(Request.steps, precision=0, label="Steps", min_width=70, elem_id="steps")
+                self.guidance = gr.Number(Request.guidance_scale, label="Guidance", min_width=70, elem_id="guidance")
+                self.solver = gr.Dropdown(_SOLVERS, value=Request.solver, label="Solver", min_width=90)
+            self.annotator = gr.Textbox("anonymous", label="Sign votes as", max_length=80, elem_id="annotator")
 
     def _build_stage(self) -> None:
-        self.player = MotionPlayer(body=self.engine.body(), cache=self.engine.settings.data_dir / "player", elem_id="player")
+        self.player = MotionPlayer(
+            body=self.engine.body(), cache=self.engine.settings.data_dir / "player", elem_id="player"
+        )
         with gr.Row(elem_id="votes"):
             self.votes = {
                 verdict: gr.Button(
@@ -120,6 +139,7 @@ class Compare:
             chip.click(None, None, self.prompt, js=f"() => {json.dumps(chip.value)}", **quiet)
         self.surprise.click(self.on_surprise, None, [self.prompt, self.notice], **quiet)
         self.automatic.change(lambda auto: gr.update(interactive=not auto), self.automatic, self.duration, **quiet)
+        self.solver.input(lambda solver: _USUAL_STEPS[solver], self.solver, self.steps, **quiet)
         self.dice.click(random_seed, None, self.seed, **quiet)
         self.seed.input(lambda: False, None, self.fresh, **quiet)
         self._wire_generate()
@@ -152,7 +172,7 @@ class Compare:
         always_fresh = [gr.State(True) if component is self.fresh else component for component in asked]
         changed = [self.shown, self.player, self.seed, self.duration, self.notice, *self.votes.values()]
         changed += [self.reveal, self.undo, self.next, *self.downloads]
-        shared: dict[str, Any] = {"show_progress_on": [self.player], "api_visibility": "private"}
+        shared: dict[str, Any] = {"show_progress_on": [self.player], "api_visibility": "private", "js": _SHOW_STAGE_JS}
         gr.on([self.go.click, self.prompt.submit], self.on_generate, asked, changed, **shared)
         self.next.click(self.on_generate, always_fresh, changed, **shared)
 

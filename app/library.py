@@ -38,16 +38,6 @@ element.addEventListener('click', (event) => {
 """
 
 
-class HistoryTable(gr.HTML):
-    """Rows of dicts (see `_row`), each with a Replay button that fires click with the pair's id."""
-
-    def __init__(self, value: list[dict[str, str]] | None = None, **kwargs: Any) -> None:
-        super().__init__(value or [], html_template=_ROWS_TEMPLATE, js_on_load=_ROWS_JS, **kwargs)
-
-    def api_info(self) -> dict[str, Any]:
-        return {"type": "array", "items": {"type": "object"}}
-
-
 class Library:
     """Components of the Library tab and what they do. Build inside a gr.Blocks context."""
 
@@ -56,15 +46,14 @@ class Library:
         with gr.Row(elem_id="library-head"):
             self.summary = gr.HTML(elem_id="library-summary")
             self.refresh = gr.Button("Refresh", size="sm", scale=0, min_width=80)
-        self.player = MotionPlayer(
-            body=engine.body(), cache=engine.settings.data_dir / "player", elem_id="library-player", visible=False
-        )
-        self.table = HistoryTable(elem_id="history")
+        with gr.Column(visible=False, elem_id="replay") as self.replay:
+            self.player = MotionPlayer(body=engine.body(), cache=engine.settings.data_dir / "player")
+        self.table = gr.HTML([], html_template=_ROWS_TEMPLATE, js_on_load=_ROWS_JS, elem_id="history")
         outputs = [self.table, self.summary]
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         tab.select(self.on_show, None, outputs, **quiet)
         self.refresh.click(self.on_show, None, outputs, **quiet)
-        self.table.click(self.on_replay, None, [self.player, self.summary], **quiet)
+        self.table.click(self.on_replay, None, [self.replay, self.player, self.summary], **quiet)
 
     def on_show(self) -> dict[Any, Any]:
         """Read the newest pairs."""
@@ -87,7 +76,11 @@ class Library:
             pack = pack_pair(*self.engine.poses(pair.left), *self.engine.poses(pair.right), labels=labels)
         except Exception as error:
             return {self.summary: texts.notice(sentence_of(error), "error")}
-        return {self.player: gr.update(value=pack, visible=True), self.summary: texts.notice(pair.left.prompt)}
+        return {
+            self.replay: gr.update(visible=True),
+            self.player: pack,
+            self.summary: texts.notice(pair.left.prompt),
+        }
 
 
 def _row(record: PairRecord) -> dict[str, str]:

@@ -7,7 +7,10 @@ from gradio.themes.utils.fonts import LocalFont
 
 
 def arena_theme() -> gr.themes.Base:
-    """Neutral greys, a teal accent that favours neither side, fonts served by the page itself."""
+    """Neutral greys, a teal accent that favours neither side, fonts served by the page itself.
+
+    Weight 700 stands in for 600: the semi-bold files that come with Gradio hold no Latin letters.
+    """
     return gr.themes.Base(
         primary_hue=gr.themes.colors.teal,
         secondary_hue=gr.themes.colors.teal,
@@ -15,8 +18,8 @@ def arena_theme() -> gr.themes.Base:
         radius_size=gr.themes.sizes.radius_lg,
         spacing_size=gr.themes.sizes.spacing_md,
         text_size=gr.themes.sizes.text_md,
-        font=(LocalFont("IBM Plex Sans", weights=(400, 600)), "ui-sans-serif", "system-ui", "sans-serif"),
-        font_mono=(LocalFont("IBM Plex Mono", weights=(400, 600)), "ui-monospace", "monospace"),
+        font=(LocalFont("IBM Plex Sans", weights=(400, 700)), "ui-sans-serif", "system-ui", "sans-serif"),
+        font_mono=(LocalFont("IBM Plex Mono", weights=(400, 700)), "ui-monospace", "monospace"),
     ).set(
         body_background_fill="*neutral_50",
         body_background_fill_dark="#0d1117",
@@ -25,6 +28,7 @@ def arena_theme() -> gr.themes.Base:
         background_fill_secondary="*neutral_50",
         background_fill_secondary_dark="#0d1117",
         block_background_fill="transparent",
+        block_background_fill_dark="transparent",
         block_border_width="0px",
         block_label_background_fill="transparent",
         block_label_border_width="0px",
@@ -32,6 +36,8 @@ def arena_theme() -> gr.themes.Base:
         block_title_text_size="*text_sm",
         block_title_text_color="*neutral_600",
         block_title_text_color_dark="*neutral_300",
+        body_text_color_subdued="*neutral_500",
+        body_text_color_subdued_dark="*neutral_400",
         border_color_primary="*neutral_200",
         border_color_primary_dark="#2a323d",
         input_background_fill="white",
@@ -42,6 +48,8 @@ def arena_theme() -> gr.themes.Base:
         button_primary_background_fill_dark="*primary_600",
         button_primary_background_fill_hover_dark="*primary_500",
         button_primary_text_color="white",
+        button_primary_border_color="transparent",
+        button_primary_border_color_dark="transparent",
         button_secondary_background_fill="white",
         button_secondary_background_fill_hover="*neutral_100",
         button_secondary_background_fill_dark="#1c242e",

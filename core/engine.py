@@ -25,7 +25,11 @@ from core.request import Request, random_seed
 from core.settings import Settings
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from core.body.smpl_files import Body
+    from core.text.encoder import TextEncoder
+    from core.text.familiarity import FamiliarityIndex
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +51,10 @@ class Status:
 class _Models:
     """What generating needs, loaded once."""
 
-    diffusion: dict[str, Any]  # version -> MotionDiffusion
-    weights_sha256: dict[str, str]  # version -> hash of its files
-    text_encoder: Any
+    diffusion: dict[str, nn.Module]  # version -> MotionDiffusion
+    weights_sha256: dict[str, str]  # version -> hash of its weights
+    text_encoder: TextEncoder
+    familiarity: FamiliarityIndex
     device: str
 
 
@@ -101,16 +106,17 @@ class Engine:
         self._say("Loading PyTorch")
         from core.models.checkpoint import load_diffusion  # imports torch: seconds
         from core.text.encoder import load_text_encoder
+        from core.text.familiarity import FamiliarityIndex
 
         device = pick_device(self.settings.device)
-        folder = self.settings.checkpoints
-        diffusion, weights = {}, {}
+        diffusion = {}
         for version in versions:
             self._say(f"Loading the model '{version}'")
-            diffusion[version] = load_diffusion(folder, device, version)
-            weights[version] = weights_sha256(folder / version)
+            diffusion[version] = load_diffusion(self.settings.checkpoints, device, version)
+        weights = {version: weights_sha256(model) for version, model in diffusion.items()}
         self._say("Loading the text encoder")
-        models = _Models(diffusion, weights, load_text_encoder(_TEXT_ENCODER, device), device)
+        encoder = load_text_encoder(_TEXT_ENCODER, device)
+        models = _Models(diffusion, weights, encoder, FamiliarityIndex.load(), device)
         self._say("Loading the body")
         self.body()
         self._say("Warming up")
@@ -143,7 +149,8 @@ class Engine:
 
     def familiarity_notice(self, prompt: str) -> str:
         """A sentence if the prompt is far from what the models have learnt; empty if it is not."""
-        return ""
+        models = self._require_models()
+        return models.familiarity.judge(prompt, models.text_encoder).sentence
 
     # Pairs and votes
 
@@ -195,11 +202,10 @@ class Engine:
     def _sample(
         self, models: _Models, version: str, request: Request, frames: int, seed: int, callback: Any = None
     ) -> np.ndarray:
-        from core.diffusion.rollout import SamplerConfig, sample_motions
+        from core.diffusion.rollout import sample_motions
 
-        config = SamplerConfig(steps=request.steps, guidance_scale=request.guidance_scale, solver=request.solver)
-        model, prompts = models.diffusion[version], [request.prompt.strip()]
-        return sample_motions(model, models.text_encoder, prompts, [frames], [seed], config, callback)[0]
+        model, prompts, sampler = models.diffusion[version], [request.prompt.strip()], request.sampler()
+        return sample_motions(model, models.text_encoder, prompts, [frames], [seed], sampler, callback)[0]
 
     def _take(self, models: _Models, version: str, features: np.ndarray, request: Request, seed: int) -> Take:
         """Store the motion and describe how it was made."""
@@ -255,12 +261,12 @@ def pick_device(wanted: str) -> str:
     return wanted
 
 
-def weights_sha256(folder: Path) -> str:
-    """First 16 hex digits of the hash of a version's weights and config: tells re-trained files from the old ones."""
+def weights_sha256(model: nn.Module) -> str:
+    """First 16 hex digits of the hash of all weights: tells a re-trained version from the old one of the same name."""
     digest = hashlib.sha256()
-    for path in sorted((*folder.glob("*.safetensors"), *folder.glob("config.json"))):
-        digest.update(path.name.encode())
-        digest.update(path.read_bytes())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -5,29 +5,30 @@ from __future__ import annotations
 import math
 import secrets
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING
 
 from core.motion.skeleton import FPS, MAX_FRAMES, MIN_FRAMES
+
+if TYPE_CHECKING:
+    from core.diffusion.rollout import SamplerConfig
 
 MIN_DURATION_S = MIN_FRAMES / FPS
 MAX_DURATION_S = MAX_FRAMES / FPS
 MAX_SEED = 2**31 - 1
-MAX_STEPS = 1000  # the training noise schedule has no more
-MAX_GUIDANCE_SCALE = 20.0
-
-Solver = Literal["ddim", "dpm++"]
-SOLVERS: tuple[str, ...] = get_args(Solver)
 
 
 @dataclass(frozen=True)
 class Request:
-    """One pair to generate. ValueError, in one sentence, for anything out of range."""
+    """One pair to generate. ValueError, in one sentence, for anything out of range.
+
+    The sampler's three numbers default to those of core.diffusion.rollout.SamplerConfig, and it checks them.
+    """
 
     prompt: str
     duration_s: float | None = None  # None: suggested from the text
     seed: int | None = None  # of the noise that both takes start from; None: drawn at random
-    steps: int = 50  # solver steps, MLD
-    guidance_scale: float = 2.5  # classifier-free guidance weight
+    steps: int = 50
+    guidance_scale: float = 2.5
     solver: str = "ddim"
 
     def __post_init__(self) -> None:
@@ -35,16 +36,18 @@ class Request:
 
         check_prompt(self.prompt)
         if self.duration_s is not None:
-            in_range = f"{MIN_DURATION_S:.1f}-{MAX_DURATION_S:.1f} ({MAX_FRAMES} frames at {FPS} fps)"
-            fix = "Choose a shorter clip." if _above(self.duration_s, MAX_DURATION_S) else "Choose a longer clip."
-            _check("duration_s", self.duration_s, MIN_DURATION_S, MAX_DURATION_S, in_range, fix)
-        if self.seed is not None:
-            _check_whole("seed", self.seed, 0, MAX_SEED, "Choose another seed, or roll the dice.")
-        _check_whole("steps", self.steps, 1, MAX_STEPS, "20 to 50 steps are usual.")
-        allowed = f"0-{MAX_GUIDANCE_SCALE:g}"
-        _check("guidance_scale", self.guidance_scale, 0.0, MAX_GUIDANCE_SCALE, allowed, "2 to 4 is usual.")
-        if self.solver not in SOLVERS:
-            raise ValueError(f"solver={self.solver!r} is unknown. Choose one of {', '.join(SOLVERS)}.")
+            _check_duration(self.duration_s)
+        if self.seed is not None and not 0 <= _whole("seed", self.seed) <= MAX_SEED:
+            raise ValueError(f"seed={self.seed} is outside 0-{MAX_SEED}. Choose another seed, or roll the dice.")
+        _whole("steps", self.steps)
+        _number("guidance_scale", self.guidance_scale)
+        self.sampler()
+
+    def sampler(self) -> SamplerConfig:
+        """The sampler's part of the request."""
+        from core.diffusion.rollout import SamplerConfig
+
+        return SamplerConfig(steps=self.steps, guidance_scale=float(self.guidance_scale), solver=self.solver)
 
 
 def random_seed() -> int:
@@ -52,18 +55,22 @@ def random_seed() -> int:
     return secrets.randbelow(MAX_SEED + 1)
 
 
-def _above(value: object, limit: float) -> bool:
-    return isinstance(value, int | float) and value > limit
+def _check_duration(duration_s: float) -> None:
+    if MIN_DURATION_S <= _number("duration_s", duration_s) <= MAX_DURATION_S:
+        return
+    raise ValueError(
+        f"duration_s={duration_s} is outside {MIN_DURATION_S:.1f}-{MAX_DURATION_S:.1f} ({MAX_FRAMES} frames at {FPS} "
+        f"fps). Choose a {'shorter' if duration_s > MAX_DURATION_S else 'longer'} clip."
+    )
 
 
-def _check(name: str, value: object, low: float, high: float, allowed: str, fix: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-        raise ValueError(f"{name}={value!r} is not a number. Give a number in {allowed}.")
-    if not low <= value <= high:
-        raise ValueError(f"{name}={value} is outside {allowed}. {fix}")
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name}={value!r} is not a number. Give a number.")
+    return value
 
 
-def _check_whole(name: str, value: object, low: int, high: int, fix: str) -> None:
-    _check(name, value, low, high, f"{low}-{high}", fix)
-    if not isinstance(value, int):
-        raise ValueError(f"{name}={value} is not a whole number. Give a whole number in {low}-{high}.")
+def _whole(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{name}={value!r} is not a whole number. Give a whole number.")
+    return value
