@@ -11,9 +11,11 @@ Source: github.com/BandaiNamcoResearchInc/Bandai-Namco-Research-Motiondataset, K
 from __future__ import annotations
 
 import logging
+import lzma
 import re
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,13 +95,13 @@ def _axes_from_rest(rest: np.ndarray) -> dict[str, np.ndarray]:
     return out
 
 
-def retarget(bvh: Bvh, rest: np.ndarray, axes: dict[str, np.ndarray] | None = None) -> tuple[np.ndarray, np.ndarray]:
+def retarget(bvh: Bvh, rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A source clip on the body with rest joints `rest` (22+, 3), metres.
 
     Returns pose (F, 22, 3, 3) local rotation matrices and trans (F, 3), the pelvis joint in metres, at the clip's own
     frame rate. Raises ValueError when a joint of the dataset's skeleton is missing.
     """
-    axes = axes or _axes_from_rest(rest)
+    axes = _axes_from_rest(rest)
     index = {name: i for i, name in enumerate(bvh.names)}
     missing = sorted({source for source, _, _ in _MAP.values()} - set(index))
     if missing:
@@ -126,7 +128,10 @@ def _pelvis_path(positions: np.ndarray, R_pelvis: np.ndarray, index: dict[str, i
 
 
 def read_clip(path: Path, rest: np.ndarray) -> Clip:
-    """One BVH of the dataset at 20 fps on the body with rest joints `rest`; labels from the file name."""
+    """One BVH of the dataset at 20 fps on the body with rest joints `rest` (22+, 3); labels from the file name.
+
+    Raises ValueError for another file name, another skeleton or a damaged file, FileNotFoundError for none.
+    """
     match = FILE_NAME.search(path.name)
     if match is None:
         raise ValueError(f"{path.name}: expected dataset-N_content_style_id.bvh")
@@ -139,14 +144,17 @@ def read_clip(path: Path, rest: np.ndarray) -> Clip:
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[Path]:
-    """The dataset's folder: `path` itself, or a temporary one with the BVH files of a .tar.xz."""
+    """The dataset's folder: `path` itself, or a temporary one with the files of a .tar.xz; else ValueError."""
     if path.is_dir():
         yield path
         return
     if not tarfile.is_tarfile(path):
         raise ValueError(f"{path} is neither a folder nor a tar archive. Give the unpacked dataset or its .tar.xz.")
     with tempfile.TemporaryDirectory() as folder, tarfile.open(path) as archive:
-        archive.extractall(folder, filter="data")
+        try:
+            archive.extractall(folder, filter="data")
+        except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error) as error:
+            raise ValueError(f"{path} is damaged ({error}). Download it again.") from error
         yield Path(folder)
 
 
@@ -169,4 +177,6 @@ def read_dataset(path: Path, rest: np.ndarray, callback: Callable[[int, int, str
                 log.warning("skipped %s: %s", file.name, error)
             if callback:
                 callback(i + 1, len(files), file.name)
+    if not clips:
+        raise ValueError(f"none of the {len(files)} clips in {path} can be read. Download the dataset again.")
     return clips

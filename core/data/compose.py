@@ -29,8 +29,12 @@ TEMPO_RATES = {"slow": 0.75, "normal": 1.0, "fast": 1.3}  # source frames per fr
 BLEND_FRAMES = 10  # 0.5 s cross-fade between the parts of a sequence
 MAX_PART_FRAMES = 102  # so that two parts and their blend fit into MAX_FRAMES
 LOWER_ACTIONS = ("walk", "run", "walk-back", "walk-left", "walk-right", "walk-turn-left", "walk-turn-right")
-UPPER_ACTIONS = tuple(f"{verb}-{side}" for verb in ("wave", "raise") for side in ("left-hand", "right-hand", "both-hands"))
-_ARM = {side: [JOINT[f"{side}_{part}"] for part in ("collar", "shoulder", "elbow", "wrist")] for side in ("left", "right")}
+UPPER_ACTIONS = tuple(
+    f"{verb}-{side}" for verb in ("wave", "raise") for side in ("left-hand", "right-hand", "both-hands")
+)
+_ARM = {
+    side: [JOINT[f"{side}_{part}"] for part in ("collar", "shoulder", "elbow", "wrist")] for side in ("left", "right")
+}
 _LEGS = [JOINT[f"{side}_{part}"] for side in ("left", "right") for part in ("hip", "knee")]
 
 
@@ -81,7 +85,9 @@ class Composer:
     held_out: (action, style) pairs that no recipe may contain.
     """
 
-    def __init__(self, clips: Sequence[Clip], mix: Mix, seed: int, held_out: frozenset[tuple[str, str]] = frozenset()) -> None:
+    def __init__(
+        self, clips: Sequence[Clip], mix: Mix, seed: int, held_out: frozenset[tuple[str, str]] = frozenset()
+    ) -> None:
         self.clips, self.mix, self.rng, self.held_out = clips, mix, random.Random(seed), held_out
         self._by_action: dict[str, list[int]] = defaultdict(list)
         self._by_style: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -93,11 +99,15 @@ class Composer:
         self._weights = [len(self._by_action[a]) ** 0.5 for a in self._actions]
 
     def draw(self) -> Recipe:
-        """One recipe of the mix; tries again when the drawn clips are too short for it."""
+        """One recipe of the mix, drawn again where clips are too short for it; ValueError after 1000 tries."""
         for _ in range(1000):
             kind = self.rng.random()
-            relation = "then" if kind < self.mix.then else "while" if kind < self.mix.then + self.mix.while_ else "single"
-            recipe = self._sequence() if relation == "then" else self._layered() if relation == "while" else self._single()
+            if kind < self.mix.then:
+                recipe = self._sequence()
+            elif kind < self.mix.then + self.mix.while_:
+                recipe = self._layered()
+            else:
+                recipe = self._single()
             if recipe is not None:
                 return recipe
         raise ValueError("1000 draws gave no item of 2.0 to 9.8 s. The clips of this split are too short or too few.")
@@ -205,25 +215,36 @@ def _yaw(R: np.ndarray) -> float:
 
 
 def join(first: Poses, second: Poses) -> Poses:
-    """A sequence: cut the first where its legs come nearest to the second's start, turn the second to match, cross-fade.
+    """A sequence: cut the first where its legs are nearest to the second's start, turn the second to match, cross-fade.
 
     The cross-fade blends rotations and the pelvis' height; across the floor it blends velocities, so nothing jumps.
+    Both need more than BLEND_FRAMES frames, else ValueError.
     """
+    if min(len(first[0]), len(second[0])) <= BLEND_FRAMES:
+        raise ValueError(
+            f"parts of {len(first[0])} and {len(second[0])} frames: each needs over {BLEND_FRAMES} frames."
+        )
     (pose_a, trans_a), (pose_b, trans_b) = first, second
     n = BLEND_FRAMES
-    candidates = np.arange(max(n, len(pose_a) - 12), len(pose_a) - n + 1) if len(pose_a) > 2 * n else np.array([len(pose_a) - n])
-    distance = np.square(pose_a[candidates][:, _LEGS] - pose_b[:1, _LEGS]).sum((1, 2, 3))
-    cut = int(candidates[distance.argmin()])  # the fade covers a[cut : cut + n] and b[:n]
+    cut = _nearest_cut(pose_a, pose_b[0], n)  # the fade covers a[cut : cut + n] and b[:n]
     turn = yaw_matrix(np.array(_yaw(pose_a[cut + n // 2, 0]) - _yaw(pose_b[n // 2, 0])))
     pose_b, trans_b = pose_b.copy(), trans_b @ turn.T
     pose_b[:, 0] = turn @ pose_b[:, 0]
     w = 0.5 - 0.5 * np.cos(np.pi * (np.arange(n) + 1) / (n + 1))
     fade = interpolate(pose_a[cut : cut + n], pose_b[:n], w[:, None, None])
-    step = (1 - w)[:, None] * np.diff(trans_a[cut - 1 : cut + n], axis=0) + w[:, None] * np.diff(trans_b[: n + 1], axis=0)
-    middle = trans_a[cut - 1] + np.cumsum(step, 0)
+    step_a, step_b = np.diff(trans_a[cut - 1 : cut + n], axis=0), np.diff(trans_b[: n + 1], axis=0)
+    middle = trans_a[cut - 1] + np.cumsum((1 - w)[:, None] * step_a + w[:, None] * step_b, 0)
     middle[:, 1] = (1 - w) * trans_a[cut : cut + n, 1] + w * trans_b[:n, 1]
     rest = trans_b[n:] - trans_b[n - 1] * np.array([1.0, 0, 1]) + middle[-1] * np.array([1.0, 0, 1])
     return np.concatenate([pose_a[:cut], fade, pose_b[n:]]), np.concatenate([trans_a[:cut], middle, rest])
+
+
+def _nearest_cut(pose: np.ndarray, start: np.ndarray, n: int) -> int:
+    """Where to start a fade of n frames out of pose (F, 22, 3, 3): legs nearest to those of `start` (22, 3, 3)."""
+    last = len(pose) - n
+    cuts = np.arange(max(n, last - 2), last + 1) if last > n else np.array([last])
+    distance = np.square(pose[cuts][:, _LEGS] - start[_LEGS]).sum((1, 2, 3))
+    return int(cuts[distance.argmin()])
 
 
 def layer(lower: Poses, upper: Poses, gesture: str) -> Poses:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from core.data.captions import caption, canonical_caption
-from core.data.clips import Clip, ClipArchive, load_archive, pose_joints
+from core.data.captions import canonical_caption, caption
+from core.data.clips import DAMAGED, Clip, ClipArchive, load_archive, pose_joints
 from core.data.compose import Composer, Mix, Recipe, realize
 from core.data.prepare import HELD_OUT
 from core.motion.features import extract_features
@@ -98,7 +98,10 @@ def _work(recipe: Recipe, dtype: type) -> np.ndarray:
 def build_set(
     archive: ClipArchive, config: SetConfig, workers: int = 2, callback: Callable[[int, int, str], None] | None = None
 ) -> MotionSet:
-    """Draw, realise and caption a set. Training sets are float16 (0.05 % of a value), others float32."""
+    """Draw, realise and caption a set. Training sets are float16 (0.05 % of a value), others float32.
+
+    Raises ValueError for an unknown split or one whose clips are too short.
+    """
     clips = archive.of(config.split)
     recipes = draw_recipes(clips, config)
     work = partial(_work, dtype=np.float16 if config.split == "train" else np.float32)
@@ -122,8 +125,13 @@ def build_set(
     )
 
 
-def load_set(archive_path: Path, config: SetConfig, callback: Callable[[int, int, str], None] | None = None) -> MotionSet:
-    """The set of `config` from the archive, built once and cached in `cache/` beside it."""
+def load_set(
+    archive_path: Path, config: SetConfig, callback: Callable[[int, int, str], None] | None = None
+) -> MotionSet:
+    """The set of `config` from the archive, built once and cached in `cache/` beside it.
+
+    Raises FileNotFoundError or ValueError as load_archive does, and ValueError naming a damaged cache file.
+    """
     archive_hash = hashlib.sha256(archive_path.read_bytes()).hexdigest() if archive_path.exists() else ""
     archive = load_archive(archive_path)
     key = hashlib.sha256(repr((FORMAT, archive_hash, sorted(asdict(config).items()))).encode()).hexdigest()[:16]
@@ -134,7 +142,14 @@ def load_set(archive_path: Path, config: SetConfig, callback: Callable[[int, int
         texts = {"captions": np.array(made.captions), "canonical": np.array(made.canonical)}
         arrays = {"features": made.features, "starts": made.starts, "meanings": np.array(made.meanings), **texts}
         atomic_write(path, lambda file: np.savez(file, **arrays))
-    with np.load(path, allow_pickle=False) as z:
-        captions = tuple(tuple(row) for row in z["captions"].tolist())
-        canonical, meanings = tuple(z["canonical"].tolist()), tuple(z["meanings"].tolist())
-        return MotionSet(z["features"], z["starts"], captions, canonical, meanings)
+    return _read_set(path)
+
+
+def _read_set(path: Path) -> MotionSet:
+    try:
+        with np.load(path, allow_pickle=False) as z:
+            captions = tuple(tuple(row) for row in z["captions"].tolist())
+            canonical, meanings = tuple(z["canonical"].tolist()), tuple(z["meanings"].tolist())
+            return MotionSet(z["features"], z["starts"], captions, canonical, meanings)
+    except DAMAGED as error:
+        raise ValueError(f"{path} is damaged ({error}). Delete it, it is built again.") from error

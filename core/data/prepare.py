@@ -39,7 +39,9 @@ HELD_OUT: frozenset[tuple[str, str]] = frozenset(
 STANDING_SPEED = 0.05  # m/s: slower toes are on the floor
 
 
-def prepare_bandai(path: Path, out: Path, rest: np.ndarray, callback: Callable[[int, int, str], None] | None = None) -> str:
+def prepare_bandai(
+    path: Path, out: Path, rest: np.ndarray, callback: Callable[[int, int, str], None] | None = None
+) -> str:
     """Write the archive of the Bandai-Namco dataset at `path` to `out`; rest (24, 3) are the body's rest joints.
 
     Returns a summary in words. Raises as read_dataset does.
@@ -55,13 +57,17 @@ def lower_to_floor(clips: Sequence[Clip], rest: np.ndarray) -> list[Clip]:
     """All clips moved down by one height, so that the foot joint of a standing person is at y = 0.
 
     One height for all, because the dataset has one floor: per-clip minima would sink whoever walks on tiptoe.
+    Raises ValueError when no clip has a standing foot.
     """
     heights = []
     for clip in clips:
         toes = clip_joints(clip, rest)[:, [LEFT_FOOT[1], RIGHT_FOOT[1]]]
         still = np.linalg.norm(np.diff(toes, axis=0), axis=-1) * FPS < STANDING_SPEED
         heights.append(toes[1:, :, 1][still])
-    floor = float(np.median(np.concatenate(heights)))
+    standing = np.concatenate(heights)
+    if not len(standing):
+        raise ValueError(f"no foot stands still in any of the {len(clips)} clips, so the floor is unknown. Add clips.")
+    floor = float(np.median(standing))
     log.info("floor at %.3f m below the standing foot joint", floor)
     return [replace(clip, trans=clip.trans - np.float32([0, floor, 0])) for clip in clips]
 

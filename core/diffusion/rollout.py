@@ -35,13 +35,18 @@ class SamplerConfig:
         if not 1 <= self.steps <= TRAIN_STEPS:
             raise ValueError(f"steps={self.steps} is outside 1-{TRAIN_STEPS}. 50 is usual for ddim, 12 for dpm++.")
         if not 0.0 <= self.guidance_scale <= MAX_GUIDANCE:
-            raise ValueError(f"guidance_scale={self.guidance_scale} is outside 0-{MAX_GUIDANCE:g}. 2.5 is a good value.")
+            raise ValueError(
+                f"guidance_scale={self.guidance_scale} is outside 0-{MAX_GUIDANCE:g}. 2.5 is a good value."
+            )
         if self.solver not in SOLVERS:
             raise ValueError(f"solver={self.solver!r} is unknown. Choose one of {', '.join(SOLVERS)}.")
 
 
 def make_scheduler(config: SamplerConfig) -> Any:
-    """The diffusers scheduler of a config, timesteps set."""
+    """The diffusers scheduler of a config, exactly config.steps timesteps set.
+
+    diffusers computes trailing timesteps with a float arange that for some numbers (61, 103 ...) yields one more, -1.
+    """
     if config.solver == "ddim":
         from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
@@ -51,6 +56,9 @@ def make_scheduler(config: SamplerConfig) -> Any:
 
         scheduler = DPMSolverMultistepScheduler(**SCHEDULER, algorithm_type="dpmsolver++", solver_order=2)
     scheduler.set_timesteps(config.steps)
+    scheduler.timesteps = scheduler.timesteps[: config.steps]
+    if config.solver == "dpm++":
+        scheduler.sigmas = torch.cat([scheduler.sigmas[: config.steps], scheduler.sigmas[-1:]])
     return scheduler
 
 
@@ -117,12 +125,14 @@ def sample_motions(
     """
     if not len(prompts) == len(frames) == len(seeds):
         raise ValueError(f"{len(prompts)} prompts, {len(frames)} lengths and {len(seeds)} seeds: give one of each.")
+    for n in frames:
+        check_frames(n)
     device = next(model.denoiser.parameters()).device
-    order = sorted(range(len(prompts)), key=lambda i: check_frames(frames[i])) if batch_size > 1 else range(len(prompts))
-    batches = [list(order[start : start + batch_size]) for start in range(0, len(prompts), batch_size)]
+    order = sorted(range(len(prompts)), key=frames.__getitem__) if batch_size > 1 else list(range(len(prompts)))
+    batches = [order[start : start + batch_size] for start in range(0, len(prompts), batch_size)]
     motions: dict[int, np.ndarray] = {}
     for done, rows in enumerate(batches):
-        lengths = torch.tensor([check_frames(frames[i]) for i in rows], device=device)
+        lengths = torch.tensor([frames[i] for i in rows], device=device)
         text = text_encoder.encode([prompts[i] for i in rows]).to(device)
         report = _shifted(callback, done * config.steps, len(batches) * config.steps)
         latents = sample_latents(model, text, lengths, [seeds[i] for i in rows], config, report)

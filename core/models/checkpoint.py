@@ -1,6 +1,6 @@
 """Checkpoints on disk: a folder with model.safetensors, config.json and card.md; loaded strictly, never unpickled.
 
-    checkpoints/vae  checkpoints/base  checkpoints/aligned  checkpoints/reward  checkpoints/judge
+checkpoints/vae  checkpoints/base  checkpoints/aligned  checkpoints/reward  checkpoints/judge
 """
 
 from __future__ import annotations
@@ -77,8 +77,12 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     try:
         return json.loads((folder / "config.json").read_text()), load_file(folder / "model.safetensors")
     except (SafetensorError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{folder} is damaged ({reason}). Make it again with `{_command(folder)}`.") from error
+        raise ValueError(f"{folder} is damaged ({_reason(error)}). Make it again with `{_command(folder)}`.") from error
+
+
+def _reason(error: Exception) -> str:
+    """The first two lines of an error as one, at most 160 characters: load_state_dict names the keys in the second."""
+    return " ".join(line.strip() for line in str(error).splitlines()[:2])[:160]
 
 
 def load_module(folder: Path, device: str | torch.device = "cpu") -> nn.Module:
@@ -93,9 +97,10 @@ def load_module(folder: Path, device: str | torch.device = "cpu") -> nn.Module:
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in described["config"].items()}
         module = architecture(config_type(**values))
         module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, strict=True)
-    except (KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{folder} is of another version ({reason}). Make it again with `{_command(folder)}`.") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise ValueError(
+            f"{folder} is of another version ({_reason(error)}). Make it again with `{_command(folder)}`."
+        ) from error
     return module.eval().requires_grad_(False).to(device)
 
 
@@ -125,7 +130,7 @@ def _expect(module: nn.Module, kind: type[Module], folder: Path) -> Module:
 
 
 def save_adapters(folder: Path, adapters: dict[str, torch.Tensor], scale: float, meta: dict[str, Any]) -> None:
-    """Low-rank adapters of a denoiser: tensors "<weight>.a" (rank, in) and "<weight>.b" (out, rank), and their scale."""
+    """Low-rank adapters of a denoiser and their scale: tensors "<weight>.a" (rank, in) and "<weight>.b" (out, rank)."""
     described = {"architecture": "LowRank", "config": {"scale": scale}, **meta}
     _write(folder, adapters, described)
 
@@ -140,6 +145,9 @@ def apply_adapters(denoiser: nn.Module, folder: Path) -> None:
     try:
         scale, weights = float(described["config"]["scale"]), dict(denoiser.named_parameters())
         for name in {key.removesuffix(".a").removesuffix(".b") for key in tensors}:
-            weights[name] += scale * (tensors[f"{name}.b"].float() @ tensors[f"{name}.a"].float()).to(weights[name].device)
-    except (KeyError, RuntimeError, TypeError) as error:
-        raise ValueError(f"{folder} does not fit the base model ({error}). Make it again with `{_command(folder)}`.") from error
+            b, a = tensors[f"{name}.b"].float(), tensors[f"{name}.a"].float()
+            weights[name] += scale * (b @ a).to(weights[name].device)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{folder} does not fit the base model ({_reason(error)}). Make it again with `{_command(folder)}`."
+        ) from error

@@ -75,7 +75,8 @@ class Denoiser(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor, text: TextFeatures, lengths: Tensor) -> Tensor:
         mask = length_mask(lengths, x_t.shape[1])  # (B, L)
         steps = torch.arange(x_t.shape[1], device=x_t.device).expand(len(x_t), -1)
-        ends = torch.cat([sinusoid(steps, self.config.width), sinusoid(lengths[:, None] - steps, self.config.width)], -1)
+        w = self.config.width
+        ends = torch.cat([sinusoid(steps, w), sinusoid(lengths[:, None] - steps, w)], -1)  # (B, L, 2W)
         x = self.input(x_t) + self.position(ends)
         condition = self.time(sinusoid(t, self.config.width)) + self.pooled_text(text.pooled)
         condition = self.modulation(condition)  # (B, 6W)

@@ -38,6 +38,9 @@ class JudgeConfig:
 class Judge(nn.Module):
     """Two bidirectional GRUs; see the module docstring."""
 
+    feature_mean: Tensor  # (263,) over the training set
+    feature_std: Tensor  # (263,), one spread per group of features
+
     def __init__(self, config: JudgeConfig) -> None:
         super().__init__()
         self.config = config
@@ -45,7 +48,9 @@ class Judge(nn.Module):
         self._ids = {word: i + 2 for i, word in enumerate(config.words)}
         self.register_buffer("feature_mean", torch.zeros(N_FEATURES))
         self.register_buffer("feature_std", torch.ones(N_FEATURES))
-        self.frames = nn.Sequential(nn.Linear(STRIDE * len(_USED), w), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(w, w))
+        self.frames = nn.Sequential(
+            nn.Linear(STRIDE * len(_USED), w), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(w, w)
+        )
         self.motion_gru = nn.GRU(w, w, batch_first=True, bidirectional=True)
         self.motion_out = nn.Linear(4 * w, config.embedding)
         self.words = nn.Embedding(len(config.words) + 2, config.word_dim, padding_idx=PAD)
@@ -68,7 +73,8 @@ class Judge(nn.Module):
         x = ((features - self.feature_mean) / self.feature_std)[..., _USED]
         x = x * length_mask(lengths, x.shape[1])[..., None]
         x = F.pad(x, (0, 0, 0, -x.shape[1] % STRIDE)).unflatten(1, (-1, STRIDE)).flatten(2)
-        return _summary(self.motion_gru, self.frames(x), (lengths + STRIDE - 1) // STRIDE, self.dropout, self.motion_out)
+        steps = (lengths + STRIDE - 1) // STRIDE
+        return _summary(self.motion_gru, self.frames(x), steps, self.dropout, self.motion_out)
 
     def embed_text(self, texts: Sequence[str]) -> Tensor:
         """Texts -> unit embeddings (B, E)."""

@@ -20,7 +20,9 @@ class LatentDiffusion(nn.Module):
     def __init__(self, vae: MotionVae, denoiser: Denoiser, null: TextFeatures) -> None:
         super().__init__()
         if vae.config.latent_dim != denoiser.config.latent_dim:
-            raise ValueError(f"VAE latents have {vae.config.latent_dim} numbers, the denoiser {denoiser.config.latent_dim}.")
+            raise ValueError(
+                f"VAE latents have {vae.config.latent_dim} numbers, the denoiser {denoiser.config.latent_dim}."
+            )
         self.vae, self.denoiser, self.null = vae, denoiser, null
 
     @property

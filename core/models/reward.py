@@ -1,4 +1,4 @@
-"""Text-motion reward: cosine of a motion embedding and a text embedding, trained by InfoNCE (TMR, Petrovich et al. 2023).
+"""Text-motion reward: cosine of a motion and a text embedding, trained by InfoNCE (TMR, Petrovich et al. 2023).
 
 Deterministic: means only, nothing is sampled. Differentiable with respect to the motion, frozen while a policy is
 aligned. Negatives whose meaning is the same as the positive's are filtered by their meaning key.
@@ -36,6 +36,9 @@ class RewardConfig:
 class RewardModel(nn.Module):
     """Two transformers and a cosine; see the module docstring."""
 
+    feature_mean: Tensor  # (263,) over the training set
+    feature_std: Tensor  # (263,), one spread per group of features
+
     def __init__(self, config: RewardConfig) -> None:
         super().__init__()
         self.config = config
@@ -43,10 +46,10 @@ class RewardModel(nn.Module):
         self.register_buffer("feature_mean", torch.zeros(N_FEATURES))
         self.register_buffer("feature_std", torch.ones(N_FEATURES))
         self.motion_in = nn.Linear(3 * PATCH * N_FEATURES, w)
-        self.motion_layers = nn.ModuleList(EncoderLayer(w, config.heads, config.dropout) for _ in range(config.motion_layers))
+        self.motion_layers = _layers(config, config.motion_layers)
         self.motion_out = nn.Sequential(nn.LayerNorm(w), nn.Linear(w, config.embedding))
         self.text_in = nn.Linear(config.text_dim, w)
-        self.text_layers = nn.ModuleList(EncoderLayer(w, config.heads, config.dropout) for _ in range(config.text_layers))
+        self.text_layers = _layers(config, config.text_layers)
         self.text_out = nn.Sequential(nn.LayerNorm(w), nn.Linear(w, config.embedding))
 
     def embed_motion(self, features: Tensor, lengths: Tensor) -> Tensor:
@@ -62,7 +65,8 @@ class RewardModel(nn.Module):
 
     def embed_text(self, text: TextFeatures) -> Tensor:
         """Token features -> unit embeddings (B, E)."""
-        h = self.text_in(text.tokens) + sinusoid(torch.arange(text.tokens.shape[1], device=text.tokens.device), self.config.width)
+        steps = torch.arange(text.tokens.shape[1], device=text.tokens.device)
+        h = self.text_in(text.tokens) + sinusoid(steps, self.config.width)
         for layer in self.text_layers:
             h = layer(h, text.mask)
         return F.normalize(_masked_mean(self.text_out(h), text.mask).float(), dim=-1)
@@ -70,6 +74,10 @@ class RewardModel(nn.Module):
     def forward(self, features: Tensor, lengths: Tensor, text: TextFeatures) -> Tensor:
         """Reward (B,) in [-1, 1]: cosine similarity of motion i and text i."""
         return (self.embed_motion(features, lengths) * self.embed_text(text)).sum(-1)
+
+
+def _layers(config: RewardConfig, n: int) -> nn.ModuleList:
+    return nn.ModuleList(EncoderLayer(config.width, config.heads, config.dropout) for _ in range(n))
 
 
 def _masked_mean(x: Tensor, mask: Tensor) -> Tensor:

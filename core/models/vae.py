@@ -40,6 +40,11 @@ def latent_lengths(lengths: Tensor) -> Tensor:
 class MotionVae(nn.Module):
     """See the module docstring. Inputs and outputs are features in physical units; normalisation is inside."""
 
+    feature_mean: Tensor  # (263,) over the training set
+    feature_std: Tensor  # (263,), one spread per group of features
+    latent_mean: Tensor  # (D,) over the training set
+    latent_std: Tensor  # (D,)
+
     def __init__(self, config: VaeConfig) -> None:
         super().__init__()
         self.config = config
@@ -111,7 +116,7 @@ class VaeLossWeights:
     path: float = 4.0  # metres, joints in the world after integrating the root
     slide: float = 2.0  # metres a frame, error of foot velocity in the world
     acceleration: float = 6.0  # metres a frame squared, error of joint acceleration in the world: no jitter
-    kl: float = 2e-4
+    kl: float = 3e-3
 
 
 def vae_loss(model: MotionVae, features: Tensor, lengths: Tensor, weights: VaeLossWeights) -> dict[str, Tensor]:
@@ -142,5 +147,5 @@ def vae_loss(model: MotionVae, features: Tensor, lengths: Tensor, weights: VaeLo
     }
     w = {"reconstruction": 1.0, **{k: getattr(weights, k) for k in parts if k != "reconstruction"}}
     if not math.isfinite(float(parts["kl"].detach())):
-        raise FloatingPointError("the VAE diverged (KL is not finite). Lower --learning-rate.")
+        raise FloatingPointError("the VAE diverged (KL is not finite). Lower --loop.learning-rate.")
     return {"loss": sum(w[k] * parts[k] for k in parts), **{k: v.detach() for k, v in parts.items()}}
