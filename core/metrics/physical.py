@@ -9,22 +9,23 @@ import numpy as np
 
 from core.motion.skeleton import FPS, JOINT, PARENTS
 
-# A foot joint is near the floor below this height: standing it is at about 0.02 (ball) and 0.08 (ankle).
+# A foot joint is in contact below this height, about 1.5 cm above where it is in standing (ankle 0.06, ball 0.015).
+# Real Bandai-Namco clips then skate at 0.24 m/s, with the joints in contact 83 % of the time.
 CONTACT_HEIGHT_M: dict[str, float] = {
-    "left_ankle": 0.10,
-    "right_ankle": 0.10,
-    "left_foot": 0.05,
-    "right_foot": 0.05,
+    "left_ankle": 0.08,
+    "right_ankle": 0.08,
+    "left_foot": 0.03,
+    "right_foot": 0.03,
 }
 FOOT_JOINTS = np.array([JOINT[name] for name in CONTACT_HEIGHT_M])
 FOOT_HEIGHTS_M = np.array(list(CONTACT_HEIGHT_M.values()))
 
 
 def foot_skating(joints: np.ndarray, fps: float = FPS) -> float:
-    """Mean horizontal speed (m/s) of the four foot joints while near the floor.
+    """Mean horizontal speed (m/s) of the four foot joints while in contact.
 
     A joint counts between frames i and i+1 if it is below CONTACT_HEIGHT_M in both. NaN if no joint ever is.
-    Real walking is not 0: the swinging foot passes low over the floor.
+    Real walking is not 0: the swinging foot passes low over the floor and the heel rolls.
     """
     feet = np.asarray(joints, np.float64)[:, FOOT_JOINTS]  # (F, 4, 3)
     near = feet[..., 1] < FOOT_HEIGHTS_M

@@ -17,7 +17,7 @@ from core.align.finetune import AlignBatch, Finetuner, row_generators
 from core.align.guards import Objective
 from core.align.plans import easytune
 from core.align.policy import Policy
-from core.align.schedule import from_table
+from core.align.schedule import DdimSchedule, from_table
 from core.models.mld.denoiser import MldDenoiser, MldDenoiserConfig
 from core.models.mld.layers import TransformerConfig, frame_mask
 from core.models.mld.spm import Spm, SpmConfig
@@ -40,6 +40,20 @@ def published(module: torch.nn.Module, name: str) -> torch.nn.Module:
     return module.eval().requires_grad_(False)
 
 
+def root32(value: float) -> float:
+    """Square root in float32, as diffusers takes it: 50 Adam steps amplify the difference to float64 visibly."""
+    return float(np.sqrt(np.float32(value)))
+
+
+class Float32Roots(DdimSchedule):
+    """The schedule with diffusers' rounding."""
+
+    def previous(self, x_t, x0_hat, step, noise=None):
+        now, after = (np.float32(a) for a in self.alpha_bars[step : step + 2])
+        eps = (x_t - root32(now) * x0_hat) / root32(1 - now)
+        return root32(after) * x0_hat + root32(1 - after) * eps
+
+
 class PublishedMld:
     """Protocol MotionDiffusion over the published modules; text holds cond and uncond (B, 1, 768)."""
 
@@ -52,10 +66,10 @@ class PublishedMld:
         self.seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def predict_x0(self, x_t, t, text, guidance_scale, lengths):
-        time, a = torch.tensor(t), self.alpha_bars[t]
+        time, a = torch.tensor(t), np.float32(self.alpha_bars[t])
         free, bound = (self.denoiser(x_t, time, text[k]) for k in ("uncond", "cond"))
         eps = free + guidance_scale * (bound - free)
-        x0_hat = (x_t - (1 - a) ** 0.5 * eps) / a**0.5
+        x0_hat = (x_t - root32(1 - a) * eps) / root32(a)
         self.seen.append((x_t.detach(), x0_hat.detach()))
         return x0_hat
 
@@ -83,7 +97,8 @@ class Run:
 
     def __init__(self, case: str, last_k: int, lr: float, clip: float) -> None:
         ddim, data = open_fixture("ddim"), open_fixture("easytune_step")
-        schedule = from_table(ddim["alphas_cumprod"], ddim["timesteps"], float(ddim["final_alpha_cumprod"]))
+        plain = from_table(ddim["alphas_cumprod"], ddim["timesteps"], float(ddim["final_alpha_cumprod"]))
+        schedule = Float32Roots(plain.timesteps, plain.alpha_bars)
         self.model, self.reward = PublishedMld(schedule), PublishedReward()
         policy = Policy(self.model.denoiser, lora_rank=0)
         self.named, self.gradients = policy.named, []
