@@ -1,0 +1,41 @@
+"""Fixtures shared by the tests of the engine, the page and the browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Untrained models of the real classes, a few thousand weights, as checkpoint folders: bodies that tremble."""
+    import torch
+
+    from core.body.smpl_files import load_body
+    from core.models.checkpoint import save_adapters, save_checkpoint
+    from core.models.denoiser import Denoiser, DenoiserConfig
+    from core.models.vae import MotionVae, VaeConfig
+    from core.motion.features import extract_features
+    from core.motion.skeleton import N_JOINTS
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("checkpoints")
+    vae = MotionVae(VaeConfig(latent_dim=4, width=16, hidden=16, blocks=1, refine_width=8))
+    denoiser = Denoiser(DenoiserConfig(latent_dim=4, width=16, layers=1, heads=2))
+    for parameter in denoiser.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)  # so that text and noise reach the output
+    standing = np.tile(load_body().joints[:N_JOINTS] + [0.0, 1.0, 0.0], (2, 1, 1))
+    at_rest = np.tile(np.eye(3), (2, N_JOINTS, 1, 1))
+    vae.feature_mean.copy_(torch.from_numpy(extract_features(standing, at_rest)[0]))
+    vae.feature_std.fill_(0.05)
+    save_checkpoint(folder / "vae", vae, {})
+    save_checkpoint(folder / "base", denoiser, {})
+    matrices = {
+        name: weight for name, weight in denoiser.named_parameters() if name.endswith("weight") and weight.ndim == 2
+    }
+    adapters = {f"{name}.a": torch.randn(1, weight.shape[1]) for name, weight in matrices.items()}
+    adapters |= {f"{name}.b": torch.randn(weight.shape[0], 1) for name, weight in matrices.items()}
+    save_adapters(folder / "aligned", adapters, 0.02, {})
+    return folder
