@@ -32,7 +32,7 @@ _VOTE_BUTTONS = (  # verdict, label, class; A's button stands under A, B's under
     ("right", "B is better", "vote-b"),
 )
 _DOWNLOADS = (  # label, side, kind
-    ("Video", "left", "mp4"),
+    ("Video of both", "left", "mp4"),
     ("A npz", "left", "npz"),
     ("A npy", "left", "npy"),
     ("B npz", "right", "npz"),

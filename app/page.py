@@ -39,6 +39,7 @@ class Page:
             css_paths=[_STYLE],
             footer_links=[],
             allowed_paths=[str((settings.data_dir / "exports").resolve())],
+            ssr_mode=False,  # no second server
             prevent_thread_lock=True,
         )
         self.engine.start_loading()

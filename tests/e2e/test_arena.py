@@ -1,0 +1,167 @@
+"""The arena in real Chromium: from a prompt to two moving bodies, a vote, a row, and the same motions again."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+from core.engine import Engine  # noqa: E402
+from core.settings import ROOT, Settings  # noqa: E402
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+PROMPT = "a tired person walks forward, then waves with the right hand"
+PATIENCE_MS = 240_000  # test machines may be busy; each wait ends as soon as it can
+
+pytestmark = [pytest.mark.e2e, pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")]
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tiny_checkpoints: Path) -> Path:
+    """The shipped models; tiny untrained ones of the same classes where none are shipped."""
+    shipped = ROOT / "checkpoints"
+    complete = all((shipped / name / "model.safetensors").is_file() for name in ("vae", "base", "aligned"))
+    return shipped if complete else tiny_checkpoints
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("arena")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Opens a URL at 1280x720 and fails the test on any script error."""
+    contexts, errors = [], []
+
+    def open_url(url: str, width: int = 1280, height: int = 720):
+        contexts.append(browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(url)
+        page.wait_for_selector("#generate")
+        return page
+
+    yield open_url
+    for context in contexts:
+        context.close()
+    assert not errors
+
+
+@pytest.fixture(scope="module")
+def app(launch_app, data_dir: Path, checkpoints: Path):
+    return launch_app(data_dir, checkpoints)
+
+
+def generate(page, prompt: str = PROMPT) -> None:
+    page.fill("#prompt textarea", prompt)
+    page.click("#generate")
+    page.wait_for_selector("#vote-left:not([disabled])")
+    page.wait_for_selector("#player .mp[data-state=ready]")
+
+
+def test_prompt_to_moving_bodies_to_vote_to_the_same_motions(app, open_page, data_dir: Path, checkpoints: Path) -> None:
+    """Prevents a broken chain anywhere between the prompt and a vote that can be learnt from."""
+    page = open_page(app.url)
+    assert page.is_disabled("#vote-left") and page.is_disabled("#vote-right")
+    generate(page)
+    pictures = []
+    for _ in range(3):
+        pictures.append(page.locator("#player canvas").screenshot())
+        page.wait_for_timeout(700)
+    assert len(set(pictures)) == 3, "the bodies don't move"
+    assert not re.search("base|aligned", page.inner_text("#stage"), re.IGNORECASE), "names are shown before the vote"
+
+    page.click("#vote-right")
+    page.wait_for_selector("#reveal .reveal")
+    revealed = page.inner_text("#reveal")
+    assert all(page.is_disabled(f"#vote-{verdict}") for verdict in ("left", "right", "tie", "both_bad", "skip"))
+
+    engine = Engine(Settings(device="cpu", data_dir=data_dir, checkpoints=checkpoints))
+    (record, *_) = engine.store.recent()
+    (vote,) = record.votes
+    assert vote.verdict == "right" and vote.blind and vote.response_s and vote.response_s > 0
+    words = {"base": "base", "aligned": "EasyTune-aligned"}
+    assert f"A was {words[vote.left_version]}, B was {words[vote.right_version]}" in revealed
+    assert record.pair.left.prompt == PROMPT
+
+    engine.start_loading()
+    assert engine.wait_until_ready(PATIENCE_MS / 1000).ready
+    for take in (record.pair.left, record.pair.right):
+        assert np.abs(engine.regenerate(take) - engine.store.load_motion(take)).max() <= 1e-5
+
+
+def test_bodies_and_answers_fit_on_a_small_laptop(app, open_page) -> None:
+    """Prevents scrolling between the bodies and the vote at 1280x720."""
+    page = open_page(app.url)
+    player, vote = page.locator("#player").bounding_box(), page.locator("#vote-left").bounding_box()
+    assert player["y"] >= 0 and vote["y"] + vote["height"] <= 720
+    assert player["width"] >= 800
+    wide = page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert wide, "the page scrolls sideways"
+
+
+def test_phone_has_no_sideways_scrolling(app, open_page) -> None:
+    """Prevents a page that is cut off on a phone."""
+    page = open_page(app.url, 390, 844)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "guidance", "sentence"),
+    [
+        ("", None, "The prompt is empty"),
+        ("walk " * 1000, None, "The prompt has"),
+        (PROMPT, "-3", "guidance_scale=-3"),
+    ],
+)
+def test_bad_input_is_one_sentence(app, open_page, prompt: str, guidance: str | None, sentence: str) -> None:
+    """Prevents tracebacks on the page, and a page that is stuck afterwards."""
+    page = open_page(app.url)
+    page.fill("#prompt textarea", prompt)
+    if guidance is not None:
+        page.click("#advanced button")
+        page.fill("#guidance input", guidance)
+    page.click("#generate")
+    page.wait_for_selector("#notice .notice.error")
+    notice = page.inner_text("#notice")
+    assert sentence in notice and "Traceback" not in notice
+    assert page.is_enabled("#generate") and page.is_disabled("#vote-left")
+
+
+def test_download_names_keep_the_secret(app, open_page) -> None:
+    """Prevents a file name that tells the voter which model is which."""
+    page = open_page(app.url)
+    generate(page, "a person bows")
+    with page.expect_download() as caught:
+        page.get_by_role("button", name="B npy").click()
+    name = caught.value.suggested_filename
+    assert re.fullmatch(r"arena-[0-9a-f]{12}-B\.npy", name)
+    assert np.load(caught.value.path()).shape[1] == 263
+
+
+def test_missing_checkpoints_are_named_and_the_page_opens(launch_app, open_page, tmp_path: Path) -> None:
+    """Prevents a program that doesn't start, or generates noise, without its models."""
+    page = open_page(launch_app(tmp_path / "data", tmp_path / "nothing").url)
+    page.wait_for_selector("#alert .notice.error")
+    alert = page.inner_text("#alert")
+    assert "is missing" in alert and "python -m core train" in alert and "Traceback" not in alert
+    page.fill("#prompt textarea", PROMPT)
+    page.click("#generate")
+    page.wait_for_selector("#notice .notice.error")
+    assert "is missing" in page.inner_text("#notice")
