@@ -10,12 +10,14 @@ import tyro
 from core.settings import Settings
 
 
-def main(settings: Settings) -> None:
-    """Build the page and serve it; a problem with the settings ends in one sentence."""
+def main() -> None:
+    """Read the command line, build the page and serve it; wrong settings end in one sentence."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        from app import page  # gradio, after the command line has been understood
+        settings = tyro.cli(Settings)
+
+        from app import page  # brings gradio in: seconds, so only after the command line has been understood
 
         page.build(settings).launch()
     except (ValueError, OSError) as error:
@@ -23,4 +25,4 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings))
+    main()

@@ -10,26 +10,9 @@ from app import texts
 from app.handlers import sentence_of
 from app.player import MotionPlayer
 from core.engine import Engine
-from core.preference.store import PairRecord
 from core.render.player_pack import pack_pair
 
 _N_ROWS = 60
-_ROWS_TEMPLATE = """
-{{#if value.length}}
-<table class="history">
-  <thead><tr><th>When (UTC)</th><th>Prompt</th><th>Answer</th><th>A</th><th>B</th><th>Seed</th><th></th></tr></thead>
-  <tbody>
-  {{#each value}}
-    <tr><td>{{this.when}}</td><td class="prompt">{{this.prompt}}</td><td>{{this.verdict}}</td><td>{{this.left}}</td>
-    <td>{{this.right}}</td><td class="num">{{this.seed}}</td>
-    <td><button type="button" data-pair="{{this.id}}" aria-label="Replay this pair">Replay</button></td></tr>
-  {{/each}}
-  </tbody>
-</table>
-{{else}}
-<p class="empty">Nothing here yet. Generate a pair in Compare; it appears here with its votes.</p>
-{{/if}}
-"""
 _ROWS_JS = """
 element.addEventListener('click', (event) => {
   const button = event.target.closest('button[data-pair]');
@@ -48,7 +31,8 @@ class Library:
             self.refresh = gr.Button("Refresh", size="sm", scale=0, min_width=80)
         with gr.Column(visible=False, elem_id="replay") as self.replay:
             self.player = MotionPlayer(body=engine.body(), cache=engine.settings.data_dir / "player")
-        self.table = gr.HTML([], html_template=_ROWS_TEMPLATE, js_on_load=_ROWS_JS, elem_id="history")
+        # The table is made in Python: Gradio runs ${...} in anything that a Handlebars template inserts.
+        self.table = gr.HTML("", js_on_load=_ROWS_JS, elem_id="history")
         outputs = [self.table, self.summary]
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         tab.select(self.on_show, None, outputs, **quiet)
@@ -62,10 +46,8 @@ class Library:
         except Exception as error:
             return {self.summary: texts.notice(sentence_of(error), "error")}
         shown = f"; the newest {_N_ROWS} are shown" if pairs > _N_ROWS else ""
-        return {
-            self.table: [_row(record) for record in records],
-            self.summary: texts.notice(f"{_count(pairs, 'pair')}, {_count(votes, 'vote')}{shown}."),
-        }
+        counted = f"{texts.count(pairs, 'pair')}, {texts.count(votes, 'vote')}{shown}."
+        return {self.table: texts.history_table(records), self.summary: texts.notice(counted)}
 
     def on_replay(self, event: gr.EventData) -> dict[Any, Any]:
         """Show a stored pair again; its names only if it has been voted on."""
@@ -81,20 +63,3 @@ class Library:
             self.player: pack,
             self.summary: texts.notice(pair.left.prompt),
         }
-
-
-def _row(record: PairRecord) -> dict[str, str]:
-    pair, voted = record.pair, bool(record.votes)
-    return {
-        "id": pair.id,
-        "when": f"{pair.created:%Y-%m-%d %H:%M}",
-        "prompt": pair.left.prompt,
-        "verdict": ", ".join(texts.VERDICT_WORDS[vote.verdict] for vote in record.votes) or "not voted yet",
-        "left": texts.version_words(pair.left.model_version) if voted else "hidden",
-        "right": texts.version_words(pair.right.model_version) if voted else "hidden",
-        "seed": str(pair.left.seed),
-    }
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

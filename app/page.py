@@ -17,6 +17,7 @@ from core.engine import Engine
 from core.settings import Settings
 
 _STATUS_EVERY_S = 0.7
+_CACHE = (3600, 86400)  # seconds: look every hour for copies of downloads older than a day
 _STYLE = Path(__file__).with_name("style.css")
 _BRAND = '<h1 class="brand">EasyTune <span>Arena</span></h1>'
 
@@ -29,19 +30,25 @@ class Page:
     engine: Engine
 
     def launch(self) -> None:
-        """Answer at once, load the models meanwhile, and serve until interrupted."""
+        """Answer at once, load the models meanwhile, serve until interrupted. ValueError if the port can't be had."""
         settings = self.engine.settings
-        self.blocks.launch(
-            server_name=settings.host,
-            server_port=settings.port,
-            share=settings.share,
-            theme=arena_theme(),
-            css_paths=[_STYLE],
-            footer_links=[],
-            allowed_paths=[str((settings.data_dir / "exports").resolve())],
-            ssr_mode=False,  # no second server
-            prevent_thread_lock=True,
-        )
+        try:
+            self.blocks.launch(
+                server_name=settings.host,
+                server_port=settings.port or None,
+                share=settings.share,
+                theme=arena_theme(),
+                css_paths=[_STYLE],
+                footer_links=[],
+                allowed_paths=[str((settings.data_dir / "exports").resolve())],
+                ssr_mode=False,  # no second server
+                prevent_thread_lock=True,
+            )
+        except OSError as error:
+            raise ValueError(
+                f"The page can't listen on {settings.host}:{settings.port} (in use, or not allowed). "
+                "Choose another --port, or 0 for a free one."
+            ) from error
         self.engine.start_loading()
         self.blocks.block_thread()
 
@@ -49,7 +56,7 @@ class Page:
 def build(settings: Settings) -> Page:
     """Lay out the page over a fresh engine; loads no model, opens no port. ValueError for a database it can't use."""
     engine = Engine(settings)
-    with gr.Blocks(title="EasyTune Arena", fill_width=True, analytics_enabled=False) as blocks:
+    with gr.Blocks(title="EasyTune Arena", fill_width=True, analytics_enabled=False, delete_cache=_CACHE) as blocks:
         with gr.Row(elem_id="header"):
             gr.HTML(_BRAND, elem_id="brand")
             pill = gr.HTML(lambda: texts.status_pill(engine.status()), elem_id="status")

@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 
 from core.engine import Status
+from core.preference.store import PairRecord
 from core.preference.types import Vote
 
 VERDICT_WORDS = {
@@ -48,6 +49,30 @@ def reveal(vote: Vote) -> str:
 def revealed_labels(vote: Vote) -> tuple[str, str]:
     """The player's two labels once the names are known."""
     return f"A · {version_words(vote.left_version)}", f"B · {version_words(vote.right_version)}"
+
+
+def history_table(records: Sequence[PairRecord]) -> str:
+    """The library's rows, newest first; each has a button that carries its pair's id in data-pair."""
+    if not records:
+        return '<p class="empty">Nothing here yet. Generate a pair in Compare; it appears here with its votes.</p>'
+    head = "".join(f"<th>{name}</th>" for name in ("When (UTC)", "Prompt", "Answer", "A", "B", "Seed", ""))
+    rows = "".join(f"<tr>{_history_cells(record)}</tr>" for record in records)
+    return f'<table class="history"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+
+
+def _history_cells(record: PairRecord) -> str:
+    pair, voted = record.pair, bool(record.votes)
+    answers = ", ".join(VERDICT_WORDS[vote.verdict] for vote in record.votes) or "not voted yet"
+    names = [version_words(take.model_version) if voted else "hidden" for take in (pair.left, pair.right)]
+    cells = [f"{pair.created:%Y-%m-%d %H:%M}", pair.left.prompt, answers, *names, str(pair.left.seed)]
+    classes = ("when", "prompt", "answer", "name", "name", "num")
+    html = "".join(f'<td class="{kind}">{escape(cell)}</td>' for kind, cell in zip(classes, cells, strict=True))
+    return f'{html}<td><button type="button" data-pair="{escape(pair.id)}">Replay</button></td>'
+
+
+def count(number: int, noun: str) -> str:
+    """ "1 vote", "2 votes"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def example_prompts(path: Path, count: int) -> Sequence[str]:

@@ -155,6 +155,21 @@ def test_download_names_keep_the_secret(app, open_page) -> None:
     assert np.load(caught.value.path()).shape[1] == 263
 
 
+def test_library_shows_what_was_typed_as_text_and_replays_it(app, open_page) -> None:
+    """Prevents a prompt from running as a script in another visitor's browser, and a history that can't be seen."""
+    page = open_page(app.url)
+    prompt = "walks ${window.hacked = 1} <img src=x onerror='window.hacked = 2'> {{this}} `\\"
+    generate(page, prompt)
+    page.get_by_role("tab", name="Library").click()
+    row = page.locator("#history tr", has_text="window.hacked").first
+    row.wait_for()
+    assert row.locator("td.prompt").inner_text() == prompt
+    assert "hidden" in row.inner_text(), "names are shown before the vote"
+    row.get_by_role("button", name="Replay").click()
+    page.wait_for_selector("#replay .mp[data-state=ready]")
+    assert page.evaluate("window.hacked") is None
+
+
 def test_missing_checkpoints_are_named_and_the_page_opens(launch_app, open_page, tmp_path: Path) -> None:
     """Prevents a program that doesn't start, or generates noise, without its models."""
     page = open_page(launch_app(tmp_path / "data", tmp_path / "nothing").url)
