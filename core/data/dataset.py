@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from core.data.captions import canonical_caption, caption
-from core.data.clips import DAMAGED, Clip, ClipArchive, load_archive, pose_joints
+from core.data.clips import Clip, ClipArchive, load_archive, pose_joints
 from core.data.compose import Composer, Mix, Recipe, realize
 from core.data.prepare import HELD_OUT
 from core.motion.features import extract_features
@@ -151,5 +151,5 @@ def _read_set(path: Path) -> MotionSet:
             captions = tuple(tuple(row) for row in z["captions"].tolist())
             canonical, meanings = tuple(z["canonical"].tolist()), tuple(z["meanings"].tolist())
             return MotionSet(z["features"], z["starts"], captions, canonical, meanings)
-    except DAMAGED as error:
+    except Exception as error:  # numpy and zipfile raise a dozen kinds for a damaged file
         raise ValueError(f"{path} is damaged ({error}). Delete it, it is built again.") from error
