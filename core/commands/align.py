@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from core.commands.console import ProgressLine
 from core.data.dataset import MotionSet, SetConfig, load_set
 from core.diffusion.protocol import Reward
 from core.diffusion.rollout import SamplerConfig, make_scheduler
+from core.models.card import write_card
 from core.models.checkpoint import load_diffusion, load_module, save_adapters, save_checkpoint
 from core.text.encoder import TextEncoder, load_text_encoder
 from core.train.curves import plot_curves
@@ -57,7 +59,7 @@ def run(config: Align, callback: Callback | None = None) -> AlignResult:
     """Align and write checkpoints/<name>: adapters, or the whole denoiser where lora_rank is 0."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = pick_device(config.device)
+    device, started = pick_device(config.device), time.monotonic()
     model = load_diffusion(config.checkpoints, device)
     encoder = load_text_encoder("minilm", device)
     train = load_set(config.archive, SetConfig("train", config.train_items, seed=config.align.seed + 100))
@@ -77,12 +79,15 @@ def run(config: Align, callback: Callback | None = None) -> AlignResult:
         callback,
     )
     plot_curves(folder / "metrics.jsonl", folder / "curves.png")
-    meta = {"updates": result.updates, "stopped": result.stopped, "monitors": result.monitors, "training": asdict(config)}
+    minutes = round((time.monotonic() - started) / 60, 1)
+    facts = {"updates": result.updates, "stopped": result.stopped, "minutes": minutes, "device": device}
+    meta = {**facts, "seed": config.align.seed, "monitors": result.monitors, "training": asdict(config)}
     target = config.checkpoints / config.name
     if result.adapters:
         save_adapters(target, result.adapters, config.align.lora_alpha / config.align.lora_rank, meta)
     else:
         save_checkpoint(target, model.denoiser, meta)
+    write_card(target, f"python -m core align --align.method {config.align.method}")
     return result
 
 

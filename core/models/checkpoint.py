@@ -104,6 +104,11 @@ def load_module(folder: Path, device: str | torch.device = "cpu") -> nn.Module:
     return module.eval().requires_grad_(False).to(device)
 
 
+def load_vae(checkpoints: Path, device: str | torch.device = "cpu") -> MotionVae:
+    """checkpoints/vae, frozen."""
+    return _expect(load_module(checkpoints / "vae", device), MotionVae, checkpoints / "vae")
+
+
 def load_reward(checkpoints: Path, device: str | torch.device = "cpu") -> RewardModel:
     """checkpoints/reward, frozen."""
     return _expect(load_module(checkpoints / "reward", device), RewardModel, checkpoints / "reward")
@@ -116,7 +121,7 @@ def load_judge(checkpoints: Path, device: str | torch.device = "cpu") -> Judge:
 
 def load_diffusion(checkpoints: Path, device: str | torch.device = "cpu", version: str = "base") -> LatentDiffusion:
     """checkpoints/vae with the denoiser of checkpoints/base, or with the aligned one of checkpoints/<version>."""
-    vae = _expect(load_module(checkpoints / "vae", device), MotionVae, checkpoints / "vae")
+    vae = load_vae(checkpoints, device)
     denoiser = _expect(load_module(checkpoints / "base", device), Denoiser, checkpoints / "base")
     if version != "base":
         apply_adapters(denoiser, checkpoints / version)
@@ -146,7 +151,7 @@ def apply_adapters(denoiser: nn.Module, folder: Path) -> None:
         scale, weights = float(described["config"]["scale"]), dict(denoiser.named_parameters())
         for name in {key.removesuffix(".a").removesuffix(".b") for key in tensors}:
             b, a = tensors[f"{name}.b"].float(), tensors[f"{name}.a"].float()
-            weights[name] += scale * (b @ a).to(weights[name].device)
+            weights[name].add_(scale * (b @ a).to(weights[name].device))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"{folder} does not fit the base model ({_reason(error)}). Make it again with `{_command(folder)}`."

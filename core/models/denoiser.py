@@ -22,10 +22,9 @@ class DenoiserConfig:
 
     latent_dim: int = 32  # D, as the VAE's
     text_dim: int = 384  # width of the text encoder's tokens (MiniLM)
-    width: int = 320
+    width: int = 256
     layers: int = 8
-    heads: int = 5
-    dropout: float = 0.05
+    heads: int = 4
 
 
 class DenoiserLayer(nn.Module):
@@ -36,9 +35,7 @@ class DenoiserLayer(nn.Module):
         w = config.width
         self.self_attention = Attention(w, config.heads)
         self.cross_attention = Attention(w, config.heads, config.width)
-        self.feed_forward = nn.Sequential(
-            nn.Linear(w, 4 * w), nn.GELU(approximate="tanh"), nn.Dropout(config.dropout), nn.Linear(4 * w, w)
-        )
+        self.feed_forward = nn.Sequential(nn.Linear(w, 4 * w), nn.GELU(approximate="tanh"), nn.Linear(4 * w, w))
         self.norm1 = nn.LayerNorm(w, elementwise_affine=False)
         self.norm2 = nn.LayerNorm(w)
         self.norm3 = nn.LayerNorm(w, elementwise_affine=False)

@@ -45,7 +45,11 @@ class ConvBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention of queries x (B, L, D) over a context (B, S, C); key_mask (B, S) is True where real."""
+    """Multi-head attention of queries x (B, L, D) over a context (B, S, C); key_mask (B, S) is True where real.
+
+    Written out: at these lengths (under 64) the backward pass of PyTorch's fused attention is several times slower on
+    a CPU (benchmarks/training.py).
+    """
 
     def __init__(self, width: int, heads: int, context_width: int | None = None) -> None:
         super().__init__()
@@ -59,8 +63,9 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, context: Tensor, key_mask: Tensor) -> Tensor:
         q = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, H, L, D/H)
         k, v = self.key_value(context).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        h = F.scaled_dot_product_attention(q, k, v, attn_mask=key_mask[:, None, None, :])
-        return self.out(h.transpose(1, 2).flatten(2))
+        scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5  # (B, H, L, S)
+        weights = scores.masked_fill(~key_mask[:, None, None, :], float("-inf")).softmax(-1)
+        return self.out((weights.to(v.dtype) @ v).transpose(1, 2).flatten(2))
 
 
 class EncoderLayer(nn.Module):

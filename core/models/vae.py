@@ -148,4 +148,7 @@ def vae_loss(model: MotionVae, features: Tensor, lengths: Tensor, weights: VaeLo
     w = {"reconstruction": 1.0, **{k: getattr(weights, k) for k in parts if k != "reconstruction"}}
     if not math.isfinite(float(parts["kl"].detach())):
         raise FloatingPointError("the VAE diverged (KL is not finite). Lower --loop.learning-rate.")
-    return {"loss": sum(w[k] * parts[k] for k in parts), **{k: v.detach() for k, v in parts.items()}}
+    return {
+        "loss": sum((w[k] * parts[k] for k in parts), kl.new_zeros(())),
+        **{k: v.detach() for k, v in parts.items()},
+    }

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from core.motion.files import atomic_write
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of metrics.jsonl; a cut last line, as a kill leaves it, is passed over."""
+    for line in path.read_text().splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue
+
+
+def cut_metrics(path: Path, step: int) -> None:
+    """Leave the whole rows up to `step`: what a killed run logged beyond its saved state is logged again."""
+    if path.exists():
+        kept = "".join(json.dumps(row) + "\n" for row in _rows(path) if row["step"] <= step)
+        atomic_write(path, lambda file: file.write(kept.encode()))
 
 
 def read_metrics(path: Path) -> dict[str, tuple[list[int], list[float]]]:
-    """metrics.jsonl -> name: (steps, values); a cut last line, as a kill leaves it, is passed over."""
+    """metrics.jsonl -> name: (steps, values); a cut last line is passed over."""
     series: dict[str, tuple[list[int], list[float]]] = {}
-    for line in path.read_text().splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
+    for row in _rows(path):
         for name, value in row.items():
             if name not in ("step", "seconds"):
                 steps, values = series.setdefault(name, ([], []))
@@ -40,4 +56,4 @@ def plot_curves(metrics: Path, picture: Path) -> None:
         axes.grid(alpha=0.25)
         if min(values) > 0 and max(values) > 20 * min(values):
             axes.set_yscale("log")
-    figure.savefig(picture, dpi=110)
+    atomic_write(picture, lambda file: figure.savefig(file, format="png", dpi=110))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from core.motion.files import atomic_write
-from core.train.curves import plot_curves
+from core.train.curves import cut_metrics, plot_curves
 
 log = logging.getLogger(__name__)
 Callback = Callable[[int, int, dict[str, float]], None]
@@ -34,7 +35,7 @@ class LoopConfig:
 
     steps: int = 10_000
     batch_size: int = 64  # per process
-    learning_rate: float = 4e-4  # AdamW, linear warm-up, cosine to 2 %
+    learning_rate: float = 4e-4  # AdamW, linear warm-up, cosine towards 2 %
     warmup: int = 300  # steps
     weight_decay: float = 0.01
     clip: float = 1.0  # gradient norm
@@ -46,24 +47,37 @@ class LoopConfig:
     log_every: int = 50  # steps
     save_every: int = 500  # steps between resumable states
     validate_every: int = 1000  # steps
+    note: str = ""  # what the card shall say about this run
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch_size < 1:
             raise ValueError(f"steps={self.steps} and batch_size={self.batch_size} must be at least 1.")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f"precision={self.precision!r} is unknown. Choose auto, fp32 or bf16.")
+        for name in ("log_every", "save_every", "validate_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1 step.")
+        if not 0.0 <= self.ema < 1.0:
+            raise ValueError(f"ema={self.ema} is outside [0, 1). 0.999 is usual.")
 
 
 class Task(Protocol):
     """What the loop trains. `model` is the trained module; losses return a dict with 'loss' and details."""
 
-    model: nn.Module
+    @property
+    def model(self) -> nn.Module: ...
 
-    def batch(self, step: int, process: int, processes: int) -> Any: ...
+    def batch(self, step: int, process: int, processes: int) -> Any:
+        """The batch of one step and process, on the model's device; a pure function of its arguments."""
+        ...
 
-    def loss(self, model: nn.Module, batch: Any) -> dict[str, Tensor]: ...
+    def loss(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
+        """Scalars of one batch; model is `self.model`, possibly wrapped for several processes."""
+        ...
 
-    def validate(self, model: nn.Module) -> dict[str, float]: ...
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Figures of the averaged model on the validation set."""
+        ...
 
 
 def choose_precision(precision: str, device: str) -> tuple[str, str]:
@@ -87,7 +101,7 @@ def _has_native_bf16() -> bool:
 
 
 def learning_rate_at(step: int, config: LoopConfig) -> float:
-    """Linear warm-up, then cosine down to 2 % of the peak at the last step."""
+    """Linear warm-up over config.warmup steps, then cosine from the peak towards 2 % of it at config.steps."""
     if step < config.warmup:
         return config.learning_rate * (step + 1) / config.warmup
     progress = (step - config.warmup) / max(1, config.steps - config.warmup)
@@ -95,7 +109,10 @@ def learning_rate_at(step: int, config: LoopConfig) -> float:
 
 
 class Trainer:
-    """Runs one Task to the end of LoopConfig.steps, from where the run folder left off."""
+    """Runs one Task to the end of LoopConfig.steps, from where the run folder left off.
+
+    resolved: what run.json holds. Raises ValueError when the folder holds the state of another model.
+    """
 
     def __init__(self, task: Task, config: LoopConfig, folder: Path, resolved: dict[str, Any]) -> None:
         from accelerate import Accelerator
@@ -119,8 +136,11 @@ class Trainer:
         self._resume()
 
     def run(self, callback: Callback | None = None) -> nn.Module:
-        """Train to the end; returns the averaged model in eval mode. The callback may raise to cancel."""
-        config, recent, best_of = self.config, [], time.perf_counter()
+        """Train to the end; returns the averaged model in eval mode. The callback may raise to cancel.
+
+        Raises FloatingPointError when loss or gradient are not finite; the last saved state is still good then.
+        """
+        config, recent, since = self.config, [], time.perf_counter()
         self.model.train()
         while self.step < config.steps:
             torch.manual_seed(hash((config.seed, self.step, self.accelerator.process_index)) % 2**31)
@@ -129,7 +149,7 @@ class Trainer:
             recent.append(losses)
             if self.step % config.log_every == 0 or self.step == config.steps:
                 now = time.perf_counter()
-                self.seconds, best_of = self.seconds + now - best_of, now
+                self.seconds, since = self.seconds + now - since, now
                 self._record({k: sum(float(x[k]) for x in recent) / len(recent) for k in losses}, callback)
                 recent = []
             if self.step % config.validate_every == 0 or self.step == config.steps:
@@ -146,13 +166,21 @@ class Trainer:
         with self.accelerator.autocast():
             losses = self.task.loss(self.model, batch)
         self.accelerator.backward(losses["loss"])
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        self._average_gradients()
+        norm: Any = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        if not torch.isfinite(losses["loss"].detach() + norm):
+            raise FloatingPointError(f"loss or gradient is not finite at step {self.step}. Lower --loop.learning-rate.")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update_parameters(self.accelerator.unwrap_model(self.model))
-        if not torch.isfinite(losses["loss"]):
-            raise FloatingPointError(f"the loss is not finite at step {self.step}. Lower --loop.learning-rate.")
         return {**{k: v.detach() for k, v in losses.items()}, "gradient_norm": norm}
+
+    def _average_gradients(self) -> None:
+        """Over processes. Accelerate's wrapper does it only for losses that go through `forward`; averages stay so."""
+        if self.accelerator.num_processes > 1:
+            for parameter in self.model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
 
     def _record(self, values: dict[str, float], callback: Callback | None) -> None:
         if not self.accelerator.is_main_process:
@@ -186,14 +214,23 @@ class Trainer:
 
     def _resume(self) -> None:
         path = self.folder / "state.pt"
-        if not path.exists():
-            return
-        state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
-        self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
-        self.ema.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.seconds = state["step"], state["seconds"]
-        log.info("resumed %s at step %d", path, self.step)
+        if path.exists():
+            self._load(path)
+            log.info("resumed %s at step %d", path, self.step)
+        if self.accelerator.is_main_process:
+            cut_metrics(self.folder / "metrics.jsonl", self.step)
+
+    def _load(self, path: Path) -> None:
+        try:
+            state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
+            self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
+            self.ema.load_state_dict(state["ema"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.seconds = state["step"], state["seconds"]
+        except (RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
+            raise ValueError(
+                f"{path} is damaged or of another model ({type(error).__name__}). Delete {self.folder} to start anew."
+            ) from error
 
 
 def pick_device(device: str) -> str:

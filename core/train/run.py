@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from core.data.dataset import MotionSet, SetConfig, load_set
-from core.models.checkpoint import load_module, save_checkpoint
+from core.models.card import write_card
+from core.models.checkpoint import load_vae, save_checkpoint
 from core.models.denoiser import Denoiser, DenoiserConfig
 from core.models.judge import WORD, Judge, JudgeConfig
 from core.models.reward import RewardConfig, RewardModel
 from core.models.vae import MotionVae, VaeConfig, VaeLossWeights, latent_lengths
 from core.text.encoder import CaptionCache, load_text_encoder
 from core.train.loop import Callback, LoopConfig, Task, Trainer, config_of, pick_device
-from core.train.tasks import BaseTask, CaptionTable, JudgeTask, RewardTask, VaeTask, batches_in_order, to_tensors
+from core.train.tasks import (
+    BaseTask,
+    CaptionTable,
+    JudgeTask,
+    LatentSet,
+    RewardTask,
+    VaeTask,
+    batches_in_order,
+    to_tensors,
+)
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +52,7 @@ class TrainVae:
     data: DataConfig = field(default_factory=DataConfig)
     model: VaeConfig = field(default_factory=VaeConfig)
     loss: VaeLossWeights = field(default_factory=VaeLossWeights)
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=5000, batch_size=64, learning_rate=6e-4))
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=6400, batch_size=64, learning_rate=6e-4))
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,9 @@ class TrainBase:
 
     data: DataConfig = field(default_factory=DataConfig)
     model: DenoiserConfig = field(default_factory=DenoiserConfig)
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=30_000, batch_size=64, ema=0.9995))
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(steps=9500, batch_size=64, learning_rate=6e-4, ema=0.999)
+    )
 
 
 @dataclass(frozen=True)
@@ -60,7 +72,9 @@ class TrainReward:
 
     data: DataConfig = field(default_factory=DataConfig)
     model: RewardConfig = field(default_factory=RewardConfig)
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=3000, batch_size=128, learning_rate=5e-4, ema=0.998))
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(steps=1200, batch_size=128, learning_rate=8e-4, ema=0.995)
+    )
 
 
 @dataclass(frozen=True)
@@ -70,12 +84,17 @@ class TrainJudge:
     data: DataConfig = field(default_factory=DataConfig)
     width: int = 192
     loop: LoopConfig = field(
-        default_factory=lambda: LoopConfig(steps=3000, batch_size=128, learning_rate=1e-3, ema=0.998, seed=7, precision="fp32")
+        default_factory=lambda: LoopConfig(
+            steps=1500, batch_size=128, learning_rate=1.5e-3, ema=0.998, seed=7, precision="fp32"
+        )
     )
 
 
+TrainConfig = TrainVae | TrainBase | TrainReward | TrainJudge
+
+
 def motion_sets(data: DataConfig) -> tuple[MotionSet, MotionSet]:
-    """(train, val), built on first use and cached beside the archive."""
+    """(train, val), built on first use and cached beside the archive; raises as load_set does."""
     train = load_set(data.archive, SetConfig("train", data.train_items))
     return train, load_set(data.archive, SetConfig("val", data.val_items))
 
@@ -105,90 +124,90 @@ def encode_set(vae: MotionVae, motions: MotionSet) -> list[Tensor]:
     return out
 
 
-def _run(name: str, task: Task, config: TrainVae | TrainBase | TrainReward | TrainJudge, callback: Callback | None) -> nn.Module:
-    resolved = config_of(config)
-    trainer = Trainer(task, config.loop, config.data.runs / name, resolved)
-    return trainer.run(callback)
+def _run(name: str, task: Task, config: TrainConfig, callback: Callback | None) -> tuple[nn.Module, float]:
+    """The averaged model and the minutes that all its training took, earlier runs of the same folder included."""
+    trainer = Trainer(task, config.loop, config.data.runs / name, config_of(config))
+    return trainer.run(callback), round(trainer.seconds / 60, 1)
 
 
-def _meta(name: str, config: object, task: Task, model: nn.Module) -> dict[str, object]:
+def _save(name: str, task: Task, config: TrainConfig, trained: nn.Module, minutes: float) -> None:
     with torch.no_grad():
-        validation = {k: round(v, 5) for k, v in task.validate(model).items()}
-    training = {k: v for k, v in config_of(config).items()}
-    return {"validation": validation, "training": _plain(training)}
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return str(value) if isinstance(value, Path) else value
+        validation = {k: round(v, 5) for k, v in task.validate(trained).items()}
+    device = next(trained.parameters()).device
+    facts = {
+        "steps": config.loop.steps,
+        "seed": config.loop.seed,
+        "minutes": minutes,
+        "device": device.type,
+        "note": config.loop.note or None,
+    }
+    meta = {**facts, "validation": validation, "training": config_of(config)}
+    save_checkpoint(config.data.checkpoints / name, trained, meta)
+    write_card(config.data.checkpoints / name, f"python -m core train {name}")
 
 
 def train_vae(config: TrainVae, callback: Callback | None = None) -> None:
     """Writes checkpoints/vae. Resumes from runs/vae."""
-    torch.manual_seed(config.loop.seed)
+    loop = config.loop
+    torch.manual_seed(loop.seed)
     train, val = motion_sets(config.data)
-    device = pick_device(config.loop.device)
-    model = MotionVae(config.model).to(device)
-    task = VaeTask(model, train, val, config.loop.batch_size, config.loop.seed, config.loss)
-    trained = _run("vae", task, config, callback)
-    _measure_latents(trained, train)
-    save_checkpoint(config.data.checkpoints / "vae", trained, _meta("vae", config, task, trained))
+    model = MotionVae(config.model).to(pick_device(loop.device))
+    task = VaeTask(model, train, val, loop.batch_size, loop.seed, config.loss)
+    trained, minutes = _run("vae", task, config, callback)
+    _measure_latents(cast(MotionVae, trained), train)
+    _save("vae", task, config, trained, minutes)
 
 
 @torch.no_grad()
-def _measure_latents(vae: nn.Module, train: MotionSet) -> None:
+def _measure_latents(vae: MotionVae, train: MotionSet) -> None:
     """Set the buffers that bring latents to zero mean and unit variance over (a sample of) the training set."""
-    assert isinstance(vae, MotionVae)
-    total, square, n = 0.0, 0.0, 0
-    for chunk in batches_in_order(min(len(train), 4000), 64):
-        features, lengths = to_tensors(train, chunk * (len(train) // min(len(train), 4000)), vae.feature_mean.device)
+    total, square, n = torch.zeros_like(vae.latent_mean), torch.zeros_like(vae.latent_mean), 0
+    size = min(len(train), 4000)
+    for chunk in batches_in_order(size, 64):
+        features, lengths = to_tensors(train, chunk * (len(train) // size), vae.feature_mean.device)
         mean, _ = vae.encode_distribution(features, lengths)
-        total, square, n = total + mean.sum((0, 1)), square + (mean**2).sum((0, 1)), n + int(latent_lengths(lengths).sum())
+        total += mean.sum((0, 1))
+        square += (mean**2).sum((0, 1))
+        n += int(latent_lengths(lengths).sum())
     vae.latent_mean.copy_(total / n)
     vae.latent_std.copy_((square / n - (total / n) ** 2).clamp_min(1e-8).sqrt())
 
 
 def train_base(config: TrainBase, callback: Callback | None = None) -> None:
     """Writes checkpoints/base. Needs checkpoints/vae. Resumes from runs/base."""
-    torch.manual_seed(config.loop.seed)
+    loop = config.loop
+    torch.manual_seed(loop.seed)
     train, val = motion_sets(config.data)
-    device = pick_device(config.loop.device)
-    vae = load_module(config.data.checkpoints / "vae", device)
+    device = pick_device(loop.device)
+    vae = load_vae(config.data.checkpoints, device)
     cache = caption_cache(config.data, train, val)
-    latents, val_latents = encode_set(vae, train), encode_set(vae, val)
+    sets = [LatentSet(encode_set(vae, motions), CaptionTable(motions, cache)) for motions in (train, val)]
     null = load_text_encoder().encode([""])
-    model = Denoiser(config.model).to(device)
-    val_data = (val_latents, CaptionTable(val, cache))
-    task = BaseTask(model, latents, CaptionTable(train, cache), null, val_data, config.loop.batch_size, config.loop.seed)
-    trained = _run("base", task, config, callback)
-    save_checkpoint(config.data.checkpoints / "base", trained, _meta("base", config, task, trained))
+    task = BaseTask(Denoiser(config.model).to(device), sets[0], sets[1], null, loop.batch_size, loop.seed)
+    _save("base", task, config, *_run("base", task, config, callback))
 
 
 def train_reward(config: TrainReward, callback: Callback | None = None) -> None:
     """Writes checkpoints/reward. Resumes from runs/reward."""
-    torch.manual_seed(config.loop.seed)
+    loop = config.loop
+    torch.manual_seed(loop.seed)
     train, val = motion_sets(config.data)
-    model = RewardModel(config.model).to(pick_device(config.loop.device))
-    task = RewardTask(model, train, val, caption_cache(config.data, train, val), config.loop.batch_size, config.loop.seed)
-    trained = _run("reward", task, config, callback)
-    save_checkpoint(config.data.checkpoints / "reward", trained, _meta("reward", config, task, trained))
+    model = RewardModel(config.model).to(pick_device(loop.device))
+    cache = caption_cache(config.data, train, val)
+    task = RewardTask(model, train, val, cache, loop.batch_size, loop.seed)
+    _save("reward", task, config, *_run("reward", task, config, callback))
 
 
 def train_judge(config: TrainJudge, callback: Callback | None = None) -> None:
     """Writes checkpoints/judge. Resumes from runs/judge."""
-    torch.manual_seed(config.loop.seed)
+    loop = config.loop
+    torch.manual_seed(loop.seed)
     train, val = motion_sets(config.data)
-    model = Judge(JudgeConfig(vocabulary(train), width=config.width)).to(pick_device(config.loop.device))
-    task = JudgeTask(model, train, val, config.loop.batch_size, config.loop.seed)
-    trained = _run("judge", task, config, callback)
-    save_checkpoint(config.data.checkpoints / "judge", trained, _meta("judge", config, task, trained))
+    model = Judge(JudgeConfig(vocabulary(train), width=config.width)).to(pick_device(loop.device))
+    task = JudgeTask(model, train, val, loop.batch_size, loop.seed)
+    _save("judge", task, config, *_run("judge", task, config, callback))
 
 
 def vocabulary(motions: MotionSet) -> tuple[str, ...]:
     """Every word of the captions, sorted."""
-    words: set[str] = set()
-    texts: Sequence[str] = [c for row in motions.captions for c in row]
-    for text in texts:
-        words.update(WORD.findall(text.lower()))
-    return tuple(sorted(words))
+    return tuple(sorted({word for row in motions.captions for c in row for word in WORD.findall(c.lower())}))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from core.diffusion.schedule import add_noise, training_alphas
 from core.models.denoiser import Denoiser
 from core.models.judge import Judge
 from core.models.reward import RewardModel, info_nce
-from core.models.vae import MotionVae, VaeLossWeights, latent_lengths, vae_loss
+from core.models.vae import MotionVae, VaeLossWeights, vae_loss
 from core.motion.features import recover_joints_torch
 from core.motion.layout import CONTACTS, POSITIONS, ROTATIONS, VELOCITIES
 from core.text.encoder import CaptionCache, TextFeatures
@@ -35,12 +36,23 @@ def feature_statistics(motions: MotionSet, sample: int = 200_000) -> tuple[Tenso
     mean, std = x.mean(0), x.std(0)
     blocks = [slice(0, 1), slice(1, 3), slice(3, 4), POSITIONS, ROTATIONS, VELOCITIES, CONTACTS]
     for block in blocks:
-        std[block] = std[block].mean()
+        std[block] = max(std[block].mean(), 1e-6)  # a group that never changes must not divide by zero
     return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
+
+
+def _set_statistics(model: MotionVae | RewardModel | Judge, motions: MotionSet) -> None:
+    mean, std = feature_statistics(motions)
+    model.feature_mean.copy_(mean)
+    model.feature_std.copy_(std)
 
 
 def _rng(seed: int, step: int, process: int) -> np.random.Generator:
     return np.random.default_rng((seed, step, process))
+
+
+def _unwrapped(model: nn.Module) -> Any:
+    """The module inside a wrapper of several processes, or the model itself."""
+    return getattr(model, "module", model)
 
 
 def to_tensors(motions: MotionSet, indices: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -50,15 +62,25 @@ def to_tensors(motions: MotionSet, indices: np.ndarray, device: torch.device) ->
 
 
 class VaeTask:
-    """Windows of up to `window` frames."""
+    """Reconstruction of windows of up to `window` frames. Side effect: sets the model's feature statistics."""
 
-    def __init__(self, model: MotionVae, train: MotionSet, val: MotionSet, size: int, seed: int, weights: VaeLossWeights, window: int = 96) -> None:
-        self.model, self.train, self.val, self.size, self.seed, self.weights, self.window = model, train, val, size, seed, weights, window
-        mean, std = feature_statistics(train)
-        model.feature_mean.copy_(mean)
-        model.feature_std.copy_(std)
+    def __init__(
+        self,
+        model: MotionVae,
+        train: MotionSet,
+        val: MotionSet,
+        size: int,
+        seed: int,
+        weights: VaeLossWeights,
+        window: int = 96,
+    ) -> None:
+        self.model, self.train, self.val = model, train, val
+        self.size, self.seed, self.window = size, seed, window
+        self.weights = weights
+        _set_statistics(model, train)
 
     def batch(self, step: int, process: int, processes: int) -> tuple[Tensor, Tensor]:
+        """Windows (B, F, 263) at random places and their lengths (B,)."""
         rng = _rng(self.seed, step, process)
         picked = rng.integers(0, len(self.train), self.size)
         lengths = np.minimum(self.train.lengths[picked], self.window)
@@ -70,17 +92,19 @@ class VaeTask:
         return torch.from_numpy(out).to(device), torch.from_numpy(lengths.astype(np.int64)).to(device)
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        return vae_loss(getattr(model, "module", model), *batch, self.weights)
+        """See vae_loss."""
+        return vae_loss(_unwrapped(model), *batch, self.weights)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        return reconstruction_error(model, self.val)
+        """See reconstruction_error."""
+        return reconstruction_error(_unwrapped(model), self.val)
 
 
 @torch.no_grad()
 def reconstruction_error(model: MotionVae, motions: MotionSet) -> dict[str, float]:
     """Mean per-joint error in millimetres over all frames, root-relative and absolute, and acceleration ratio."""
     sums = {"root_relative_mm": 0.0, "absolute_mm": 0.0}
-    frames, jerk, real_jerk = 0, 0.0, 0.0
+    frames, acceleration, real_acceleration = 0, 0.0, 0.0
     for indices in batches_in_order(len(motions), 32):
         features, lengths = to_tensors(motions, indices, model.feature_mean.device)
         decoded = model.reconstruct(features, lengths)
@@ -89,10 +113,10 @@ def reconstruction_error(model: MotionVae, motions: MotionSet) -> dict[str, floa
             local_a, local_b = (x[row, :n, POSITIONS].reshape(n, -1, 3) for x in (decoded, features))
             sums["absolute_mm"] += float((a - b).norm(dim=-1).mean(-1).sum()) * 1000
             sums["root_relative_mm"] += float((local_a - local_b).norm(dim=-1).mean(-1).sum()) * 1000
-            jerk += float(a.diff(n=2, dim=0).norm(dim=-1).mean(-1).sum())
-            real_jerk += float(b.diff(n=2, dim=0).norm(dim=-1).mean(-1).sum())
+            acceleration += float(a.diff(n=2, dim=0).norm(dim=-1).mean(-1).sum())
+            real_acceleration += float(b.diff(n=2, dim=0).norm(dim=-1).mean(-1).sum())
             frames += n
-    return {**{k: v / frames for k, v in sums.items()}, "acceleration_ratio": jerk / real_jerk}
+    return {**{k: v / frames for k, v in sums.items()}, "acceleration_ratio": acceleration / real_acceleration}
 
 
 def meaning_ids(*sets: MotionSet) -> list[np.ndarray]:
@@ -108,138 +132,182 @@ class CaptionTable:
         self.rows = np.array([[cache.index[c] for c in row] for row in motions.captions])
         self.cache = cache
 
-    def draw(self, indices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """One caption row per motion."""
-        return self.rows[indices, rng.integers(0, self.rows.shape[1], len(indices))]
+    def draw(self, indices: np.ndarray, rng: np.random.Generator) -> TextFeatures:
+        """Features of one caption per motion."""
+        rows = self.rows[indices, rng.integers(0, self.rows.shape[1], len(indices))]
+        return self.cache.gather(torch.from_numpy(rows))
+
+
+class WordTable:
+    """The captions of a set as plain text."""
+
+    def __init__(self, motions: MotionSet) -> None:
+        self.captions = motions.captions
+
+    def draw(self, indices: np.ndarray, rng: np.random.Generator) -> list[str]:
+        """One caption per motion."""
+        return [self.captions[i][rng.integers(0, len(self.captions[i]))] for i in indices]
+
+
+@dataclass(frozen=True)
+class LatentSet:
+    """Clean latents (L_i, D) of every motion of a set, and its captions."""
+
+    latents: list[Tensor]
+    table: CaptionTable
 
 
 class BaseTask:
     """Denoising of precomputed VAE latents; batches hold motions of similar length."""
 
-    def __init__(self, model: Denoiser, latents: list[Tensor], table: CaptionTable, null: TextFeatures, val: tuple[list[Tensor], CaptionTable], size: int, seed: int) -> None:
-        self.model, self.latents, self.table, self.null, self.val, self.size, self.seed = model, latents, table, null, val, size, seed
-        self.order = np.argsort([len(z) for z in latents], kind="stable")
+    def __init__(
+        self, model: Denoiser, train: LatentSet, val: LatentSet, null: TextFeatures, size: int, seed: int
+    ) -> None:
+        self.model, self.train, self.val, self.null = model, train, val, null
+        self.size, self.seed = size, seed
+        self.order = np.argsort([len(z) for z in train.latents], kind="stable")
         self.alphas = training_alphas()
 
     def batch(self, step: int, process: int, processes: int) -> tuple[Tensor, Tensor, TextFeatures]:
+        """Latents (B, L, D), their lengths (B,) and one text each, a tenth of them the null text."""
         rng = _rng(self.seed, step, process)
         spread = min(len(self.order), 8 * self.size)  # similar lengths, still a varied batch
         start = rng.integers(0, len(self.order) - spread + 1)
         indices = self.order[start + rng.choice(spread, self.size, replace=len(self.order) < self.size)]
-        rows = self.table.draw(indices, rng)
-        return self._collate(self.latents, indices, self.table.cache, rows, rng.random(self.size) < DROP_TEXT)
+        text = self.train.table.draw(indices, rng)
+        return self._collate(self.train, indices, self._drop(text, rng.random(self.size) < DROP_TEXT))
 
-    def _collate(self, latents: list[Tensor], indices: np.ndarray, cache: CaptionCache, rows: np.ndarray, drop: np.ndarray) -> tuple[Tensor, Tensor, TextFeatures]:
-        picked = [latents[i] for i in indices]
+    def _drop(self, text: TextFeatures, drop: np.ndarray) -> TextFeatures:
+        """The null text in the rows where drop (B,) is True, in place."""
+        n = self.null.tokens.shape[1]
+        dropped = torch.from_numpy(drop)
+        text.tokens[dropped] = 0
+        text.tokens[dropped, :n] = self.null.tokens
+        text.mask[dropped] = torch.arange(text.mask.shape[1]) < n
+        text.pooled[dropped] = self.null.pooled
+        return text
+
+    def _collate(
+        self, latents: LatentSet, indices: np.ndarray, text: TextFeatures
+    ) -> tuple[Tensor, Tensor, TextFeatures]:
+        picked = [latents.latents[i] for i in indices]
         z = nn.utils.rnn.pad_sequence(picked, batch_first=True)  # (B, L, D)
-        text = cache.gather(rows)
-        if drop.any():
-            n = self.null.tokens.shape[1]
-            dropped = torch.from_numpy(drop)
-            text.tokens[dropped] = 0
-            text.tokens[dropped, :n] = self.null.tokens
-            text.mask[dropped] = torch.arange(text.mask.shape[1]) < n
-            text.pooled[dropped] = self.null.pooled
         device = next(self.model.parameters()).device
         return z.to(device), torch.tensor([len(p) for p in picked], device=device), text.to(device)
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor, TextFeatures]) -> dict[str, Tensor]:
+        """Mean squared error of the clean estimate at a random timestep a row."""
         z, lengths, text = batch
         t = torch.randint(0, len(self.alphas), (len(z),), device=z.device)
         x0_hat = model(add_noise(z, torch.randn_like(z), t, self.alphas), t, text, lengths)
         return {"loss": ((x0_hat - z) ** 2).sum() / lengths.sum() / z.shape[-1]}
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        generator = np.random.default_rng(0)
+        """The loss on the validation set, always at the same timesteps and noise. Side effect: seeds PyTorch."""
+        rng = np.random.default_rng(0)
         torch.manual_seed(0)
-        latents, table = self.val
         total, n = 0.0, 0
-        for indices in batches_in_order(len(latents), 64):
-            batch = self._collate(latents, indices, table.cache, table.draw(indices, generator), np.zeros(len(indices), bool))
+        for indices in batches_in_order(len(self.val.latents), 64):
+            batch = self._collate(self.val, indices, self.val.table.draw(indices, rng))
             total += float(self.loss(model, batch)["loss"]) * len(indices)
             n += len(indices)
         return {"loss": total / n}
 
 
-class RewardTask:
-    """InfoNCE over a batch of motions and one caption each."""
+class TextTable(Protocol):
+    """One text per motion, as the model takes it."""
 
-    def __init__(self, model: RewardModel, train: MotionSet, val: MotionSet, cache: CaptionCache, size: int, seed: int) -> None:
-        self.model, self.train, self.val, self.size, self.seed = model, train, val, size, seed
-        self.table, self.val_table = CaptionTable(train, cache), CaptionTable(val, cache)
-        self.meanings, self.val_meanings = meaning_ids(train, val)
-        mean, std = feature_statistics(train)
-        model.feature_mean.copy_(mean)
-        model.feature_std.copy_(std)
+    def draw(self, indices: np.ndarray, rng: np.random.Generator) -> Any: ...
 
-    def batch(self, step: int, process: int, processes: int) -> Any:
+
+@dataclass(frozen=True)
+class PairSet:
+    """Motions, their texts, and what each means as an integer (N,)."""
+
+    motions: MotionSet
+    table: TextTable
+    meanings: np.ndarray
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """B motions with one text each."""
+
+    features: Tensor  # (B, F, 263)
+    lengths: Tensor  # (B,) frames
+    text: Any  # what the model embeds, B rows
+    same: Tensor  # (B, B) bool, True where motion i and text j mean the same
+
+
+class PairTask:
+    """What the reward and the judge share: pairs of motion and text. Side effect: sets the feature statistics."""
+
+    def __init__(self, model: RewardModel | Judge, train: PairSet, val: PairSet, size: int, seed: int) -> None:
+        self.model: RewardModel | Judge = model
+        self.train, self.val, self.size, self.seed = train, val, size, seed
+        _set_statistics(model, train.motions)
+
+    def batch(self, step: int, process: int, processes: int) -> PairBatch:
+        """Random motions, one random caption each."""
         rng = _rng(self.seed, step, process)
-        indices = rng.integers(0, len(self.train), self.size)
-        return self._collate(self.train, self.table, self.meanings, indices, rng)
+        return self._collate(self.train, rng.integers(0, len(self.train.motions), self.size), rng)
 
-    def _collate(self, motions: MotionSet, table: CaptionTable, meanings: np.ndarray, indices: np.ndarray, rng: np.random.Generator) -> Any:
+    def _collate(self, pairs: PairSet, indices: np.ndarray, rng: np.random.Generator) -> PairBatch:
         device = self.model.feature_mean.device
-        features, lengths = to_tensors(motions, indices, device)
-        text = table.cache.gather(table.draw(indices, rng)).to(device)
-        same = torch.from_numpy(meanings[indices][:, None] == meanings[indices][None]).to(device)
-        return features, lengths, text, same
+        features, lengths = to_tensors(pairs.motions, indices, device)
+        text = pairs.table.draw(indices, rng)
+        meanings = pairs.meanings[indices]
+        same = torch.from_numpy(meanings[:, None] == meanings[None]).to(device)
+        return PairBatch(features, lengths, text.to(device) if isinstance(text, TextFeatures) else text, same)
 
-    def loss(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
-        features, lengths, text, same = batch
-        reward = getattr(model, "module", model)
-        motion, words = reward.embed_motion(features, lengths), reward.embed_text(text)
-        return {"loss": info_nce(motion, words, same, reward.config.temperature), **_accuracy(motion, words, same)}
+    def loss(self, model: nn.Module, batch: PairBatch) -> dict[str, Tensor]:
+        """'loss', and 'top1': the share of texts whose nearest motion of the batch has the same meaning."""
+        inner = _unwrapped(model)
+        motion, words = inner.embed_motion(batch.features, batch.lengths), inner.embed_text(batch.text)
+        nearest = (words @ motion.T).argmax(1)
+        top1 = batch.same[torch.arange(len(batch.same), device=nearest.device), nearest].float().mean()
+        return {"loss": self.pair_loss(inner, motion, words, batch.same), "top1": top1}
+
+    def pair_loss(self, model: Any, motion: Tensor, words: Tensor, same: Tensor) -> Tensor:
+        """Loss of unit embeddings (B, E), (B, E); same (B, B)."""
+        raise NotImplementedError
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        return validate_pairs(self, model)
+        """Loss and top-1 on the validation set in batches of 128."""
+        rng, totals = np.random.default_rng(0), {"loss": 0.0, "top1": 0.0}
+        n = len(self.val.motions)
+        shuffled = rng.permutation(n)
+        for chunk in batches_in_order(n, 128):
+            values = self.loss(model, self._collate(self.val, shuffled[chunk], rng))
+            totals = {k: totals[k] + float(values[k]) * len(chunk) for k in totals}
+        return {k: v / n for k, v in totals.items()}
 
 
-class JudgeTask:
-    """Pairwise sigmoid loss over a batch of motions and one caption each, as words."""
+class RewardTask(PairTask):
+    """InfoNCE over a batch, texts as token features."""
+
+    def __init__(
+        self, model: RewardModel, train: MotionSet, val: MotionSet, cache: CaptionCache, size: int, seed: int
+    ) -> None:
+        ids, val_ids = meaning_ids(train, val)
+        pairs = PairSet(train, CaptionTable(train, cache), ids)
+        val_pairs = PairSet(val, CaptionTable(val, cache), val_ids)
+        super().__init__(model, pairs, val_pairs, size, seed)
+
+    def pair_loss(self, model: Any, motion: Tensor, words: Tensor, same: Tensor) -> Tensor:
+        """See info_nce."""
+        return info_nce(motion, words, same, model.config.temperature)
+
+
+class JudgeTask(PairTask):
+    """Pairwise sigmoid loss over a batch, texts as words; its batches are others than the reward's of the same seed."""
 
     def __init__(self, model: Judge, train: MotionSet, val: MotionSet, size: int, seed: int) -> None:
-        self.model, self.train, self.val, self.size, self.seed = model, train, val, size, seed
-        self.table, self.val_table = train.captions, val.captions
-        self.meanings, self.val_meanings = meaning_ids(train, val)
-        mean, std = feature_statistics(train)
-        model.feature_mean.copy_(mean)
-        model.feature_std.copy_(std)
+        ids, val_ids = meaning_ids(train, val)
+        pairs = PairSet(train, WordTable(train), ids)
+        val_pairs = PairSet(val, WordTable(val), val_ids)
+        super().__init__(model, pairs, val_pairs, size, seed + 1_000_003)
 
-    def batch(self, step: int, process: int, processes: int) -> Any:
-        rng = _rng(self.seed + 1_000_003, step, process)
-        indices = rng.integers(0, len(self.train), self.size)
-        return self._collate(self.train, self.table, self.meanings, indices, rng)
-
-    def _collate(self, motions: MotionSet, table: Any, meanings: np.ndarray, indices: np.ndarray, rng: np.random.Generator) -> Any:
-        device = self.model.feature_mean.device
-        features, lengths = to_tensors(motions, indices, device)
-        texts = [table[i][rng.integers(0, len(table[i]))] for i in indices]
-        same = torch.from_numpy(meanings[indices][:, None] == meanings[indices][None]).to(device)
-        return features, lengths, texts, same
-
-    def loss(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
-        features, lengths, texts, same = batch
-        judge = getattr(model, "module", model)
-        motion, words = judge.embed_motion(features, lengths), judge.embed_text(texts)
-        return {"loss": judge.loss(motion, words, same), **_accuracy(motion, words, same)}
-
-    def validate(self, model: nn.Module) -> dict[str, float]:
-        return validate_pairs(self, model)
-
-
-def _accuracy(motion: Tensor, words: Tensor, same: Tensor) -> dict[str, Tensor]:
-    """Share of texts whose nearest motion of the batch has the same meaning."""
-    nearest = (words @ motion.T).argmax(1)
-    return {"top1": same[torch.arange(len(same), device=same.device), nearest].float().mean()}
-
-
-def validate_pairs(task: RewardTask | JudgeTask, model: nn.Module) -> dict[str, float]:
-    """Loss and top-1 on the validation set in batches of 128."""
-    rng, totals, n = np.random.default_rng(0), {"loss": 0.0, "top1": 0.0}, 0
-    shuffled = rng.permutation(len(task.val))
-    for chunk in batches_in_order(len(task.val), 128):
-        batch = task._collate(task.val, task.val_table, task.val_meanings, shuffled[chunk], rng)
-        values = task.loss(model, batch)
-        totals = {k: totals[k] + float(values[k]) * len(chunk) for k in totals}
-        n += len(chunk)
-    return {k: v / n for k, v in totals.items()}
+    def pair_loss(self, model: Any, motion: Tensor, words: Tensor, same: Tensor) -> Tensor:
+        """See Judge.loss."""
+        return model.loss(motion, words, same)

@@ -1,0 +1,52 @@
+"""card.md of a checkpoint, written from its config.json alone, so the two can't disagree."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from core.motion.files import atomic_write
+
+WHAT = {
+    "vae": "Motion VAE: 263 features at 20 fps to latents at 5 Hz and back.",
+    "base": "Base text-to-motion model: latent diffusion on the VAE's latents, conditioned on MiniLM tokens.",
+    "reward": "Reward: text-motion similarity that alignment maximises.",
+    "judge": "Judge: text-motion evaluator that no alignment ever sees; every figure in the README is measured by it.",
+}
+ALIGNED = "Aligned text-to-motion model: low-rank adapters on the base denoiser, fine-tuned on the reward."
+LICENCE = """\
+Trained on the Bandai-Namco Research Motion Dataset, (c) Bandai Namco Research Inc., CC BY-NC 4.0
+(github.com/BandaiNamcoResearchInc/Bandai-Namco-Research-Motiondataset; Kobayashi et al. 2023, arXiv 2306.08861).
+These weights carry its attribution and its non-commercial condition: CC BY-NC 4.0. The code is MIT."""
+
+
+def write_card(folder: Path, command: str) -> None:
+    """Write folder/card.md from folder/config.json; `command` is what made the checkpoint."""
+    described = json.loads((folder / "config.json").read_text())
+    size = (folder / "model.safetensors").stat().st_size / 1e6
+    sections = [
+        f"# {folder.name}",
+        WHAT.get(folder.name, ALIGNED),
+        f"Architecture `{described['architecture']}`, {size:.1f} MB, float16 matrices.",
+        "## How it was made",
+        f"`{command}` on data/bandai-namco.npz (`python -m core prepare bandai-namco PATH`).",
+        _facts(described, ("steps", "seed", "minutes", "device", "updates", "stopped", "note")),
+        "## Measured",
+        _table(described.get("validation") or described.get("monitors") or {}),
+        "## Licence",
+        LICENCE,
+        "## Settings",
+        "```json\n" + json.dumps(described.get("training", {}), indent=2) + "\n```",
+    ]
+    text = "\n\n".join(section for section in sections if section) + "\n"
+    atomic_write(folder / "card.md", lambda file: file.write(text.encode()))
+
+
+def _facts(described: dict[str, Any], names: tuple[str, ...]) -> str:
+    return "\n".join(f"- {name}: {described[name]}" for name in names if described.get(name) is not None)
+
+
+def _table(values: dict[str, float]) -> str:
+    rows = "\n".join(f"| {name} | {value:.4g} |" for name, value in values.items())
+    return "| on the validation split | |\n| --- | --- |\n" + rows if values else ""
