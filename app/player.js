@@ -6,7 +6,6 @@ const NARROW_BELOW_PX = 620;
 const MAX_PIXEL_RATIO = 2;
 const SLOW_FRAME_S = 1 / 24; // below this rate the picture gets coarser while it moves
 const COARSEST = 0.5;
-const COUNTED_SHARE = 0.8; // a play counts when this much of the motion was really seen
 const OVERLAY_ALPHA = 0.55; // of the second body
 const WAITING_ALPHA = 0.3; // of the bodies that stand on the stage before the first pair
 const FEET = [10, 11]; // SMPL foot joints
@@ -29,7 +28,7 @@ class MotionPlayer {
     this.loadBody = loadBody;
     this.calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.camera = new OrbitCamera(this.calm);
-    this.clock = { time: 0, speed: 1, loop: true, playing: false, seen: 0 };
+    this.clock = new Clock(() => this.countPlay());
     this.stats = { frames: 0, fps: 0, contexts: 0, plays: 0, firstFrameMs: 0, scale: 1 };
     this.overlay = false;
     this.visible = true;
@@ -82,7 +81,7 @@ class MotionPlayer {
     this.pack = pack;
     this.started = started;
     this.fresh = true;
-    Object.assign(this.clock, { time: 0, playing: !this.calm, seen: 0 });
+    this.clock.start(scene.duration, !this.calm);
     this.find("scrub").max = scene.duration;
     const shortest = Math.min(...scene.motions.map((motion) => motion.duration));
     this.find("scrub").style.setProperty("--mp-end", (100 * shortest) / (scene.duration || 1) + "%");
@@ -100,7 +99,7 @@ class MotionPlayer {
 
   clear() {
     this.pack = null;
-    Object.assign(this.clock, { time: 0, playing: false });
+    this.clock.start(0, false);
     this.setState("empty", TEXT.empty);
     if (this.body) this.setScene(standingScene(this.body));
   }
@@ -126,29 +125,14 @@ class MotionPlayer {
   // ---- time --------------------------------------------------------------------------------------------------
 
   setPlaying(playing) {
-    if (playing && this.clock.time >= this.scene.duration) this.clock.time = this.clock.seen = 0;
-    this.clock.playing = playing;
+    this.clock.setPlaying(playing);
     this.last = performance.now();
     this.invalidate();
   }
 
   seek(time) {
-    this.clock.time = clamp(time, 0, this.scene.duration);
+    this.clock.time = clamp(time, 0, this.clock.end);
     this.invalidate();
-  }
-
-  advance(seconds) {
-    const clock = this.clock, end = this.scene.duration;
-    clock.time += seconds * clock.speed;
-    clock.seen += seconds * clock.speed;
-    if (clock.time < end) return;
-    if (clock.seen >= COUNTED_SHARE * end) this.countPlay();
-    clock.seen = 0;
-    if (clock.loop && end > 0) clock.time %= end;
-    else {
-      clock.time = end;
-      clock.playing = false;
-    }
   }
 
   countPlay() {
@@ -168,7 +152,7 @@ class MotionPlayer {
     if (!this.element.isConnected || !this.scene || this.renderer.gl.isContextLost()) return;
     const seconds = Math.min(0.25, Math.max(0, now - (this.last || now)) / 1000);
     this.last = now;
-    if (this.clock.playing && !this.fresh) this.advance(seconds);
+    if (this.clock.playing && !this.fresh) this.clock.advance(seconds);
     const moving = this.camera.step(Math.max(seconds, 1 / 60)) || this.clock.playing;
     this.measure(seconds, moving);
     this.draw();
@@ -244,7 +228,7 @@ class MotionPlayer {
   }
 
   showTime() {
-    const { time, playing } = this.clock, end = this.scene.duration;
+    const { time, playing, end } = this.clock;
     const scrub = this.find("scrub");
     scrub.value = time;
     scrub.style.setProperty("--mp-at", (100 * time) / (end || 1) + "%");
@@ -267,6 +251,7 @@ class MotionPlayer {
     this.overlay = this.overlay && Boolean(two);
     this.root.dataset.layout = this.overlay ? "overlay" : stacked && two ? "stacked" : "side";
     this.root.toggleAttribute("data-narrow", width > 0 && width < NARROW_BELOW_PX);
+    this.showSwitches();
     this.resize();
   }
 
@@ -350,10 +335,15 @@ class MotionPlayer {
     if (name === "follow") this.camera.set({ follow: 1 - this.camera.goal.follow });
     if (name === "reset") this.camera.reset();
     if (name === "full") document.fullscreenElement ? document.exitFullscreen() : this.root.requestFullscreen();
-    const pressed = { loop: this.clock.loop, overlay: this.overlay, follow: this.camera.goal.follow === 1 };
-    if (name in pressed) this.root.querySelector('[data-act="' + name + '"]').setAttribute("aria-pressed", pressed[name]);
-    if (name === "overlay") this.layOut();
+    this.layOut();
     this.invalidate();
+  }
+
+  showSwitches() {
+    const on = { loop: this.clock.loop, overlay: this.overlay, follow: this.camera.goal.follow === 1 };
+    for (const name of Object.keys(on)) {
+      this.root.querySelector('[data-act="' + name + '"]').setAttribute("aria-pressed", on[name]);
+    }
   }
 
   // Buttons and the slider keep their own keys; everything else belongs to the player.
@@ -363,7 +353,7 @@ class MotionPlayer {
     if (typing || (event.target.matches("button") && [" ", "Enter"].includes(event.key))) return;
     const step = 1 / this.scene.fps;
     const turns = { ArrowLeft: [-0.12, 0], ArrowRight: [0.12, 0], ArrowUp: [0, 0.08], ArrowDown: [0, -0.08] };
-    const seeks = { ArrowLeft: this.clock.time - step, ArrowRight: this.clock.time + step, Home: 0, End: this.scene.duration };
+    const seeks = { ArrowLeft: this.clock.time - step, ArrowRight: this.clock.time + step, Home: 0, End: this.clock.end };
     const zooms = { "+": 0.9, "=": 0.9, "-": 1.1 };
     const acts = { " ": "play", l: "loop", o: "overlay", f: "follow", r: "reset" };
     if (event.shiftKey && event.key in turns) this.camera.turn(-turns[event.key][0], turns[event.key][1]);
@@ -373,30 +363,6 @@ class MotionPlayer {
     else return;
     event.preventDefault();
     this.touched();
-  }
-
-  // ---- for the page and its tests ----------------------------------------------------------------------------
-
-  handle() {
-    const player = this;
-    return {
-      element: this.element,
-      play: () => player.setPlaying(true),
-      pause: () => player.setPlaying(false),
-      seek: (time) => player.seek(time),
-      act: (name) => player.act(name),
-      setSpeed: (speed) => (player.clock.speed = clamp(speed, 0.1, 4)),
-      // World positions (J, 3) of a body's joints at the present time, as drawn.
-      joints: (index) => chunks(player.poses[index].joints, 3),
-      // World point -> [x, y] in CSS pixels of the stage, as the view of body `index` shows it.
-      project: (index, point) => player.project(player.views[Math.min(index, player.views.length - 1)], point),
-      get state() { return player.root.dataset.state; },
-      get time() { return player.clock.time; },
-      get duration() { return player.pack ? player.scene.duration : 0; },
-      get playing() { return player.clock.playing; },
-      get stats() { return { ...player.stats }; },
-      dispose: () => player.dispose(),
-    };
   }
 
   project(view, [x, y, z]) {
@@ -430,29 +396,4 @@ function around(points) {
 
 function united(motions) {
   return around(motions.flatMap(({ bounds }) => [[bounds[0], bounds[2]], [bounds[1], bounds[3]]]));
-}
-
-function chunks(array, size) {
-  return Array.from({ length: array.length / size }, (_, i) => Array.from(array.subarray(i * size, (i + 1) * size)));
-}
-
-// The body file, fetched once a page however many players show it. A relative address also works behind a prefix.
-function fetchBody(address) {
-  const cache = (window.__motionBodies = window.__motionBodies || {});
-  cache[address] = cache[address] || fetch(new URL(address, document.baseURI), { cache: "force-cache" }).then((answer) => {
-    if (!answer.ok) throw new Error("body file: HTTP " + answer.status);
-    return answer.arrayBuffer();
-  });
-  return cache[address];
-}
-
-// Players of elements that the page has thrown away give their graphics context back.
-function mountMotionPlayer(element, loadBody) {
-  const all = (window.__motionPlayers = window.__motionPlayers || []);
-  all.filter((handle) => !handle.element.isConnected).forEach((handle) => handle.dispose());
-  all.splice(0, all.length, ...all.filter((handle) => handle.element.isConnected));
-  const player = new MotionPlayer(element, loadBody);
-  all.push(player.handle());
-  element.motionPlayer = all[all.length - 1];
-  return player;
 }

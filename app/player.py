@@ -1,11 +1,12 @@
 """The 3D player: two bodies moving in step, in the page (MotionPlayer) or in one file of its own (standalone_html).
 
 The browser's part lies beside this file: player.html and player.css (its look), player_math.js (decoding, kinematics),
-player_gl.js (drawing), player_camera.js (orbit camera) and player.js (clock, controls, page). The scripts are joined
-here and need no build step, no network and no library.
+player_gl.js (drawing), player_camera.js (orbit camera), player_clock.js (time), player.js (the player and its controls)
+and player_page.js (mounting, the page's handle). The scripts are joined here and need no build step, no network and no
+library.
 
 In the page, `element.dataset.state` is "empty", "loading", "ready" or "error", `element.dataset.plays` counts how often
-the motions were watched to the end, and `window.__motionPlayers` holds a handle for each player (see handle() there).
+the motions were watched to the end, and `window.__motionPlayers` holds a handle for each player (see playerHandle).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from core.body.smpl_files import Body
 
 FOLDER = Path(__file__).resolve().parent
-SCRIPTS = ("player_math.js", "player_gl.js", "player_camera.js", "player.js")
+SCRIPTS = ("player_math.js", "player_gl.js", "player_camera.js", "player_clock.js", "player.js", "player_page.js")
 CACHE = ROOT / "data" / "player"  # where the body file for the browser lies, as core.settings.Settings.data_dir
 
 _IN_PAGE = """
@@ -76,7 +77,9 @@ mountMotionPlayer(document.getElementById("player"), async () => body).setValue(
 class MotionPlayer(gr.HTML):
     """Two synchronised bodies in WebGL 2; its value is the dict of core.render.player_pack.pack_pair, or None."""
 
-    def __init__(self, value: dict[str, Any] | None = None, *, body: Body | None = None, cache: Path = CACHE, **kwargs: Any):
+    def __init__(
+        self, value: dict[str, Any] | None = None, *, body: Body | None = None, cache: Path = CACHE, **kwargs: Any
+    ) -> None:
         """body: core.body's body, default load_body(). cache: folder for the file that the browser loads the body from.
 
         Side effect: writes that file once and lets Gradio serve it, and nothing beside it.

@@ -133,13 +133,14 @@ class BodyRenderer {
       floor: createProgram(gl, FLOOR_VERTEX, FLOOR_FRAGMENT),
     };
     this.emptyArray = gl.createVertexArray();
+    this.buffers = [];
     if (this.body) this.setBody(this.body);
   }
 
   setBody(body) {
     const gl = this.gl;
     this.body = body;
-    if (this.buffers) this.buffers.forEach((buffer) => gl.deleteBuffer(buffer));
+    this.buffers.forEach((buffer) => gl.deleteBuffer(buffer));
     this.array = gl.createVertexArray();
     gl.bindVertexArray(this.array);
     this.buffers = [

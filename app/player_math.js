@@ -185,17 +185,22 @@ function standingScene(body) {
   return { motions: [still, still], labels: ["A", "B"], fps: 20, duration: 0 };
 }
 
-// Pelvis (x, z) of every frame under a Gaussian window, normalised at both ends.
+// Pelvis (x, z) of every frame under a Gaussian window. Beyond its ends the path goes on point-mirrored, so that the
+// camera starts and stops on the body: cut windows would look ahead and draw a walker smaller than one who stands.
 function smoothPath(translations, frames, fps) {
-  const sigma = FOLLOW_SMOOTHING_S * fps;
-  const reach = Math.ceil(2.5 * sigma);
+  const sigma = FOLLOW_SMOOTHING_S * fps, reach = Math.ceil(2.5 * sigma), last = frames - 1;
+  const sample = (g, k) => {
+    const end = g < 0 ? 0 : last;
+    if (g >= 0 && g <= last) return translations[g * 3 + k];
+    return 2 * translations[end * 3 + k] - translations[clamp(2 * end - g, 0, last) * 3 + k];
+  };
   const path = new Float32Array(frames * 2);
   for (let f = 0; f < frames; f++) {
     let x = 0, z = 0, total = 0;
-    for (let g = Math.max(0, f - reach); g <= Math.min(frames - 1, f + reach); g++) {
+    for (let g = f - reach; g <= f + reach; g++) {
       const weight = Math.exp(-0.5 * ((g - f) / sigma) ** 2);
-      x += weight * translations[g * 3];
-      z += weight * translations[g * 3 + 2];
+      x += weight * sample(g, 0);
+      z += weight * sample(g, 2);
       total += weight;
     }
     path[f * 2] = x / total;
