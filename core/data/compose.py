@@ -123,8 +123,10 @@ class Composer:
         segment = Segment(mirror_action(action) if mirror else action, style_of(clip.style), tempo)
         return Part(index, start, frames, mirror, tempo, segment)
 
-    def _window(self, index: int, longest: int, shortest: int) -> Part | None:
-        """A random window of `shortest` to `longest` frames of the result; None where the clip is too short."""
+    def _window(self, index: int | None, longest: int, shortest: int) -> Part | None:
+        """A random window of `shortest` to `longest` frames of the result; None without a clip or for a short one."""
+        if index is None:
+            return None
         tempo = self.rng.choice(("slow", "fast")) if self.rng.random() < self.mix.tempo else "normal"
         rate = TEMPO_RATES[tempo]
         available, low, high = len(self.clips[index]), int(np.ceil(shortest * rate)) + 1, int(longest * rate)
@@ -158,16 +160,14 @@ class Composer:
 
     def _sequence(self) -> Recipe | None:
         first = self._window(self._pick(), MAX_PART_FRAMES, 30)
-        index = first and self._partner(first, None)
-        second = self._window(index, MAX_PART_FRAMES, 30) if index is not None else None
+        second = first and self._window(self._partner(first, None), MAX_PART_FRAMES, 30)
         if first is None or second is None or first.segment.action == second.segment.action:
             return None
         return Recipe("then", (first, second))
 
     def _layered(self) -> Recipe | None:
         lower = self._window(self._pick(LOWER_ACTIONS), MAX_FRAMES, MIN_FRAMES)
-        index = lower and self._partner(lower, UPPER_ACTIONS)
-        upper = self._window(index, MAX_FRAMES, MIN_FRAMES) if index is not None else None
+        upper = lower and self._window(self._partner(lower, UPPER_ACTIONS), MAX_FRAMES, MIN_FRAMES)
         return Recipe("while", (lower, upper)) if lower and upper else None
 
 

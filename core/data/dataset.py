@@ -13,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -139,10 +140,15 @@ def load_set(
     if not path.exists():
         log.info("building the %s set (%d items)", config.split, config.items)
         made = build_set(archive, config, callback=callback)
-        texts = {"captions": np.array(made.captions), "canonical": np.array(made.canonical)}
-        arrays = {"features": made.features, "starts": made.starts, "meanings": np.array(made.meanings), **texts}
-        atomic_write(path, lambda file: np.savez(file, **arrays))
+        atomic_write(path, partial(_write_set, made))
     return _read_set(path)
+
+
+def _write_set(made: MotionSet, file: IO[bytes]) -> None:
+    captions, canonical, meanings = (np.array(texts) for texts in (made.captions, made.canonical, made.meanings))
+    np.savez(
+        file, features=made.features, starts=made.starts, meanings=meanings, captions=captions, canonical=canonical
+    )
 
 
 def _read_set(path: Path) -> MotionSet:

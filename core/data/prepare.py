@@ -69,7 +69,7 @@ def lower_to_floor(clips: Sequence[Clip], rest: np.ndarray) -> list[Clip]:
         raise ValueError(f"no foot stands still in any of the {len(clips)} clips, so the floor is unknown. Add clips.")
     floor = float(np.median(standing))
     log.info("floor at %.3f m below the standing foot joint", floor)
-    return [replace(clip, trans=clip.trans - np.float32([0, floor, 0])) for clip in clips]
+    return [replace(clip, trans=clip.trans - np.array([0, floor, 0], dtype=np.float32)) for clip in clips]
 
 
 def split_clips(clips: Sequence[Clip], seed: int = 0) -> list[Clip]:

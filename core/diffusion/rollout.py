@@ -51,14 +51,14 @@ def make_scheduler(config: SamplerConfig) -> Any:
         from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
         scheduler = DDIMScheduler(**SCHEDULER, clip_sample=False)
+        scheduler.set_timesteps(config.steps)
     else:
         from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
         scheduler = DPMSolverMultistepScheduler(**SCHEDULER, algorithm_type="dpmsolver++", solver_order=2)
-    scheduler.set_timesteps(config.steps)
-    scheduler.timesteps = scheduler.timesteps[: config.steps]
-    if config.solver == "dpm++":
+        scheduler.set_timesteps(config.steps)
         scheduler.sigmas = torch.cat([scheduler.sigmas[: config.steps], scheduler.sigmas[-1:]])
+    scheduler.timesteps = scheduler.timesteps[: config.steps]
     return scheduler
 
 

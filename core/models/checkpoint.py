@@ -75,7 +75,10 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
                 f"{folder / name} is missing. Make it with `{_command(folder)}`, or fetch the repository again."
             )
     try:
-        return json.loads((folder / "config.json").read_text()), load_file(folder / "model.safetensors")
+        described = json.loads((folder / "config.json").read_text())
+        if not isinstance(described, dict):
+            raise ValueError("config.json holds no settings")
+        return described, load_file(folder / "model.safetensors")
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"{folder} is damaged ({_reason(error)}). Make it again with `{_command(folder)}`.") from error
 
@@ -120,12 +123,21 @@ def load_judge(checkpoints: Path, device: str | torch.device = "cpu") -> Judge:
 
 
 def load_diffusion(checkpoints: Path, device: str | torch.device = "cpu", version: str = "base") -> LatentDiffusion:
-    """checkpoints/vae with the denoiser of checkpoints/base, or with the aligned one of checkpoints/<version>."""
-    vae = load_vae(checkpoints, device)
-    denoiser = _expect(load_module(checkpoints / "base", device), Denoiser, checkpoints / "base")
-    if version != "base":
-        apply_adapters(denoiser, checkpoints / version)
-    return LatentDiffusion(vae, denoiser, load_text_encoder().encode([""]))
+    """checkpoints/vae with the denoiser of checkpoints/<version>: a whole one, or adapters on that of checkpoints/base.
+
+    Raises FileNotFoundError or ValueError as load_module does.
+    """
+    denoiser = _load_denoiser(checkpoints, device, version)
+    return LatentDiffusion(load_vae(checkpoints, device), denoiser, load_text_encoder().encode([""]))
+
+
+def _load_denoiser(checkpoints: Path, device: str | torch.device, version: str) -> Denoiser:
+    folder = checkpoints / version
+    if version == "base" or _read(folder)[0].get("architecture") != "LowRank":
+        return _expect(load_module(folder, device), Denoiser, folder)
+    denoiser = _load_denoiser(checkpoints, device, "base")
+    apply_adapters(denoiser, folder)
+    return denoiser
 
 
 def _expect(module: nn.Module, kind: type[Module], folder: Path) -> Module:
