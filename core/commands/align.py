@@ -1,4 +1,4 @@
-"""`python -m core align --align.method easytune`: base + reward -> checkpoints/aligned; killed runs go on."""
+"""`python -m core align --method easytune`: base + reward -> checkpoints/aligned; killed runs go on."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -45,7 +46,7 @@ class Align:
     runs: Path = Path("runs")
     device: str = "auto"
     threads: int = 0  # CPU threads; 0 leaves PyTorch's choice
-    align: AlignConfig = field(default_factory=AlignConfig)
+    align: Annotated[AlignConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=AlignConfig)
 
 
 def main(arguments: list[str]) -> None:
@@ -87,7 +88,7 @@ def run(config: Align, callback: Callback | None = None) -> AlignResult:
         save_adapters(target, result.adapters, config.align.lora_alpha / config.align.lora_rank, meta)
     else:
         save_checkpoint(target, model.denoiser, meta)
-    write_card(target, f"python -m core align --align.method {config.align.method}")
+    write_card(target, f"python -m core align --method {config.align.method}")
     return result
 
 
