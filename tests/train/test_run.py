@@ -1,0 +1,134 @@
+"""From an archive of clips to four checkpoints that load: the functions behind `python -m core train`, at toy size."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from core.body.smpl_files import DEFAULT_BODY, load_body
+from core.data.clips import Clip, ClipArchive, save_archive
+from core.data.prepare import split_clips
+from core.diffusion.rollout import SamplerConfig, sample_motions
+from core.models.checkpoint import load_diffusion, load_judge, load_reward, load_vae
+from core.models.denoiser import DenoiserConfig
+from core.models.reward import RewardConfig
+from core.models.vae import VaeConfig
+from core.text.encoder import load_text_encoder
+from core.train import run
+from core.train.loop import LoopConfig
+from core.train.run import (
+    DataConfig,
+    TrainBase,
+    TrainJudge,
+    TrainReward,
+    TrainVae,
+    caption_cache,
+    encode_set,
+    motion_sets,
+    train_base,
+    train_judge,
+    train_reward,
+    train_vae,
+    vocabulary,
+)
+
+LOOP = LoopConfig(steps=3, batch_size=4, warmup=1, ema=0.5, precision="fp32", device="cpu", log_every=1, save_every=2)
+
+
+def swing(number: int, content: str) -> Clip:
+    t = np.arange(60)[:, None, None] / 20
+    rng = np.random.default_rng(number)
+    rotvecs = 0.4 * rng.normal(size=(22, 3)) * np.sin(3 * t + rng.uniform(0, 6, (22, 3)))
+    trans = np.stack([0 * t[:, 0, 0], 0.9 + 0 * t[:, 0, 0], 0.5 * t[:, 0, 0]], 1)
+    name = f"dataset-1_{content}_normal_{number:03d}"
+    return Clip(name, "dataset-1", content, "normal", rotvecs.astype(np.float32), trans.astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> DataConfig:
+    folder = tmp_path_factory.mktemp("project")
+    clips = [swing(i, content) for content in ("walk", "bow") for i in range(12)]
+    rest = load_body(DEFAULT_BODY).joints.astype(np.float64)
+    save_archive(folder / "data" / "clips.npz", ClipArchive(tuple(split_clips(clips)), rest))
+    return DataConfig(
+        folder / "data" / "clips.npz", folder / "checkpoints", folder / "runs", train_items=4, val_items=3
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(data) -> Path:
+    """The folder of checkpoints after all four commands."""
+    vae = VaeConfig(latent_dim=4, width=16, hidden=16, blocks=1, refine_width=8)
+    train_vae(TrainVae(data, vae, loop=LOOP))
+    train_base(TrainBase(data, DenoiserConfig(latent_dim=4, width=16, layers=1, heads=2), LOOP))
+    train_reward(TrainReward(data, RewardConfig(width=16, heads=2, motion_layers=1, text_layers=1), LOOP))
+    train_judge(TrainJudge(data, 16, LOOP))
+    return data.checkpoints
+
+
+@pytest.mark.parametrize("name", ["vae", "base", "reward", "judge"])
+def test_checkpoint_says_how_it_was_made(trained, data, name) -> None:
+    described = json.loads((trained / name / "config.json").read_text())
+    (settings,) = described["training"].values()
+    assert settings["loop"]["steps"] == 3 and settings["data"]["archive"] == str(data.archive)
+    assert described["validation"] and all(np.isfinite(v) for v in described["validation"].values())
+    assert (data.runs / name / "curves.png").exists() and (data.runs / name / "metrics.jsonl").exists()
+
+
+def test_trained_models_work_together(trained, data) -> None:
+    """Fails where one command's checkpoint does not fit the next: widths, words, normalisation."""
+    model, encoder = load_diffusion(trained), load_text_encoder()
+    (motion,) = sample_motions(model, encoder, ["a person walks"], [41], [0], SamplerConfig(steps=2))
+    assert motion.shape == (41, 263) and np.isfinite(motion).all()
+    features, lengths = torch.from_numpy(motion)[None], torch.tensor([41])
+    assert load_reward(trained)(features, lengths, encoder.encode(["a person walks"])).shape == (1,)
+    assert load_judge(trained).embed_motion(features, lengths).shape == (1, 128)
+
+
+def test_latents_have_zero_mean_and_unit_variance(trained, data) -> None:
+    """Fails where the schedule's noise is added to latents of another scale."""
+    vae, (train, _) = load_vae(trained), motion_sets(data)
+    latents = encode_set(vae, train)
+    assert [len(z) for z in latents] == [-(-int(n) // 4) for n in train.lengths]
+    z = torch.cat(latents)
+    torch.testing.assert_close(z.mean(0), torch.zeros(4), atol=0.02, rtol=0)
+    torch.testing.assert_close(z.std(0), torch.ones(4), atol=0.02, rtol=0)
+    alone = vae.encode(torch.from_numpy(train.motion(1))[None], torch.tensor([train.lengths[1]]))
+    torch.testing.assert_close(alone[0], latents[1], atol=1e-5, rtol=0)
+
+
+def test_training_again_goes_on_from_the_run_folder(trained, data) -> None:
+    """A finished run is not repeated; more steps continue it."""
+    before = load_judge(trained).state_dict()
+    train_judge(TrainJudge(data, 16, LOOP))
+    assert all(torch.equal(v, before[k]) for k, v in load_judge(trained).state_dict().items())
+    seen = []
+    train_judge(TrainJudge(data, 16, replace(LOOP, steps=5)), lambda step, total, values: seen.append(step))
+    assert seen[0] == 4
+
+
+def test_base_needs_the_vae_and_all_need_the_archive(data, tmp_path) -> None:
+    with pytest.raises(FileNotFoundError, match="core train vae"):
+        train_base(TrainBase(replace(data, checkpoints=tmp_path), loop=LOOP))
+    with pytest.raises(FileNotFoundError, match="core prepare bandai-namco"):
+        train_vae(TrainVae(replace(data, archive=tmp_path / "none.npz"), loop=LOOP))
+
+
+def test_captions_are_encoded_once(trained, data, monkeypatch) -> None:
+    """Fails where minutes of text encoding are repeated by every command."""
+    sets = motion_sets(data)
+    monkeypatch.setattr(run, "load_text_encoder", lambda: pytest.fail("encoded again"))
+    cache = caption_cache(data, *sets)
+    assert {c for s in sets for row in s.captions for c in row} == set(cache.captions)
+
+
+def test_vocabulary_is_the_sorted_words_of_the_captions(data) -> None:
+    train, _ = motion_sets(data)
+    words = vocabulary(train)
+    assert list(words) == sorted(set(words)) and {"person", "walks"} & set(words)
+    assert all(word == word.lower() and word.isalpha() for word in words)
