@@ -188,15 +188,7 @@ def test_metrics_with_a_cut_last_line_are_read_and_drawn(tmp_path) -> None:
 def test_two_processes_train_one_model(tmp_path) -> None:
     """Fails where processes learn each on its own, because a loss does not go through the wrapped `forward`."""
     child = str(SCRIPT.with_name("two_processes.py"))
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node=2",
-        child,
-        str(tmp_path),
-    ]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     env = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[2]), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, *launch, child, str(tmp_path)], env=env, capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr.decode()
