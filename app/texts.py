@@ -55,7 +55,7 @@ def history_table(records: Sequence[PairRecord]) -> str:
     """The library's rows, newest first; each has a button that carries its pair's id in data-pair."""
     if not records:
         return '<p class="empty">Nothing here yet. Generate a pair in Compare; it appears here with its votes.</p>'
-    head = "".join(f"<th>{name}</th>" for name in ("When (UTC)", "Prompt", "Answer", "A", "B", "Seed", ""))
+    head = "".join(f"<th>{name}</th>" for name in ("", "When (UTC)", "Prompt", "Answer", "A", "B", "Seed"))
     rows = "".join(f"<tr>{_history_cells(record)}</tr>" for record in records)
     return f'<table class="history"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 
@@ -67,7 +67,7 @@ def _history_cells(record: PairRecord) -> str:
     cells = [f"{pair.created:%Y-%m-%d %H:%M}", pair.left.prompt, answers, *names, str(pair.left.seed)]
     classes = ("when", "prompt", "answer", "name", "name", "num")
     html = "".join(f'<td class="{kind}">{escape(cell)}</td>' for kind, cell in zip(classes, cells, strict=True))
-    return f'{html}<td><button type="button" data-pair="{escape(pair.id)}">Replay</button></td>'
+    return f'<td><button type="button" data-pair="{escape(pair.id)}">Replay</button></td>{html}'
 
 
 def count(number: int, noun: str) -> str:
