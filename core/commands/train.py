@@ -5,7 +5,16 @@ from __future__ import annotations
 import tyro
 
 from core.commands.console import ProgressLine
-from core.train.run import TrainBase, TrainJudge, TrainReward, TrainVae, train_base, train_judge, train_reward, train_vae
+from core.train.run import (
+    TrainBase,
+    TrainJudge,
+    TrainReward,
+    TrainVae,
+    train_base,
+    train_judge,
+    train_reward,
+    train_vae,
+)
 
 
 def main(arguments: list[str]) -> None:

@@ -5,6 +5,7 @@ checkpoints/vae  checkpoints/base  checkpoints/aligned  checkpoints/reward  chec
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from dataclasses import asdict
@@ -147,9 +148,17 @@ def _expect(module: nn.Module, kind: type[Module], folder: Path) -> Module:
 
 
 def save_adapters(folder: Path, adapters: dict[str, torch.Tensor], scale: float, meta: dict[str, Any]) -> None:
-    """Low-rank adapters of a denoiser and their scale: tensors "<weight>.a" (rank, in) and "<weight>.b" (out, rank)."""
-    described = {"architecture": "LowRank", "config": {"scale": scale}, **meta}
-    _write(folder, adapters, described)
+    """Low-rank adapters of a denoiser and their scale: tensors "<weight>.a" (rank, in) and "<weight>.b" (out, rank).
+
+    They belong to the denoiser of the folder "base" beside theirs, whose fingerprint they carry.
+    """
+    config = {"scale": scale, "base": fingerprint(folder.parent / "base")}
+    _write(folder, adapters, {"architecture": "LowRank", "config": config, **meta})
+
+
+def fingerprint(folder: Path) -> str:
+    """First 16 hex digits of the sha256 of a checkpoint's weights file."""
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:16]
 
 
 @torch.no_grad()
@@ -161,6 +170,8 @@ def apply_adapters(denoiser: nn.Module, folder: Path) -> None:
     described, tensors = _read(folder)
     try:
         scale, weights = float(described["config"]["scale"]), dict(denoiser.named_parameters())
+        if described["config"]["base"] != fingerprint(folder.parent / "base"):
+            raise ValueError("it was aligned from another base")
         for name in {key.removesuffix(".a").removesuffix(".b") for key in tensors}:
             b, a = tensors[f"{name}.b"].float(), tensors[f"{name}.a"].float()
             weights[name].add_(scale * (b @ a).to(weights[name].device))

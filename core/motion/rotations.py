@@ -35,15 +35,11 @@ def matrix_to_quaternion(R: np.ndarray) -> np.ndarray:
     R = np.asarray(R, dtype=np.float64)
     m00, m11, m22 = R[..., 0, 0], R[..., 1, 1], R[..., 2, 2]
     squares = np.stack([m00 + m11 + m22, m00 - m11 - m22, m11 - m00 - m22, m22 - m00 - m11], -1) + 1.0
-    candidates = np.stack(
-        [
-            np.stack([squares[..., 0], R[..., 2, 1] - R[..., 1, 2], R[..., 0, 2] - R[..., 2, 0], R[..., 1, 0] - R[..., 0, 1]], -1),
-            np.stack([R[..., 2, 1] - R[..., 1, 2], squares[..., 1], R[..., 1, 0] + R[..., 0, 1], R[..., 0, 2] + R[..., 2, 0]], -1),
-            np.stack([R[..., 0, 2] - R[..., 2, 0], R[..., 1, 0] + R[..., 0, 1], squares[..., 2], R[..., 2, 1] + R[..., 1, 2]], -1),
-            np.stack([R[..., 1, 0] - R[..., 0, 1], R[..., 0, 2] + R[..., 2, 0], R[..., 2, 1] + R[..., 1, 2], squares[..., 3]], -1),
-        ],
-        -2,
-    )  # (..., 4 candidates, 4)
+    dx, dy, dz = R[..., 2, 1] - R[..., 1, 2], R[..., 0, 2] - R[..., 2, 0], R[..., 1, 0] - R[..., 0, 1]
+    sx, sy, sz = R[..., 2, 1] + R[..., 1, 2], R[..., 0, 2] + R[..., 2, 0], R[..., 1, 0] + R[..., 0, 1]
+    sw, qx, qy, qz = np.moveaxis(squares, -1, 0)
+    rows = [[sw, dx, dy, dz], [dx, qx, sz, sy], [dy, sz, qy, sx], [dz, sy, sx, qz]]
+    candidates = np.stack([np.stack(row, -1) for row in rows], -2)  # (..., 4 candidates, 4)
     best = squares.argmax(-1)[..., None, None]
     q = normalize(np.take_along_axis(candidates, best, -2)[..., 0, :])
     return np.where(q[..., :1] < 0, -q, q)

@@ -222,7 +222,7 @@ class Trainer:
 
     def _load(self, path: Path) -> None:
         try:
-            state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)
             self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
             self.ema.load_state_dict(state["ema"])
             self.optimizer.load_state_dict(state["optimizer"])

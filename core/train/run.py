@@ -62,7 +62,7 @@ class TrainBase:
     data: DataConfig = field(default_factory=DataConfig)
     model: DenoiserConfig = field(default_factory=DenoiserConfig)
     loop: LoopConfig = field(
-        default_factory=lambda: LoopConfig(steps=9500, batch_size=64, learning_rate=6e-4, ema=0.999)
+        default_factory=lambda: LoopConfig(steps=7000, batch_size=64, learning_rate=6e-4, ema=0.999)
     )
 
 

@@ -175,6 +175,16 @@ def test_adapters_of_another_base_are_refused(checkpoints, change) -> None:
         apply_adapters(denoiser, checkpoints / "aligned")
 
 
+def test_adapters_are_refused_after_the_base_was_trained_anew(checkpoints) -> None:
+    """Adapters on other weights of the same shape would load silently and walk strangely."""
+    denoiser = load_module(checkpoints / "base")
+    save_adapters(checkpoints / "aligned", adapters_of(denoiser), 1.0, {})
+    denoiser.output.bias.add_(1.0)
+    save_checkpoint(checkpoints / "base", denoiser, {})
+    with pytest.raises(ValueError, match="aligned from another base"):
+        apply_adapters(denoiser, checkpoints / "aligned")
+
+
 def test_whole_model_from_adapters_or_from_whole_weights(tiny_checkpoints, tmp_path) -> None:
     """Both kinds of aligned checkpoint that `align` writes can be loaded, and give the same model."""
     import shutil
