@@ -61,7 +61,7 @@ def walks_first(joints: np.ndarray) -> bool:
 def stands(joints: np.ndarray) -> bool:
     """Upright in every frame, with a foot near the floor."""
     lowest = lowest_foot_m(joints)
-    return head_over_pelvis_m(joints) > UPRIGHT_M and FLOOR_M[0] < lowest.min() and lowest.max() < FLOOR_M[1]
+    return head_over_pelvis_m(joints) > UPRIGHT_M and bool(((lowest > FLOOR_M[0]) & (lowest < FLOOR_M[1])).all())
 
 
 def measured(joints: np.ndarray) -> str:
@@ -77,15 +77,18 @@ def measured(joints: np.ndarray) -> str:
     )
 
 
-@pytest.mark.parametrize("holds", [waves_with_the_right_hand, walks_first, stands], ids=lambda holds: holds.__name__)
-def test_front_page_sentence_is_acted_out(motions: list[np.ndarray], holds) -> None:
+CRITERIA = (waves_with_the_right_hand, walks_first, stands)
+
+
+def test_front_page_sentence_is_acted_out(motions: list[np.ndarray]) -> None:
     """Prevents a model that drops one of the two actions, exchanges left and right, or lies on the floor."""
-    joints = [recover_joints(features) for features in motions]
-    kept = [holds(body) for body in joints]
-    report = "\n".join(
-        f"seed {i} {'ok  ' if k else 'FAIL'} {measured(j)}" for i, k, j in zip(SEEDS, kept, joints, strict=True)
-    )
-    assert sum(kept) >= AT_LEAST, f"{sum(kept)} of {len(kept)}:\n{report}"
+    good, lines = 0, []
+    for seed, features in zip(SEEDS, motions, strict=True):
+        joints = recover_joints(features)
+        failed = [holds.__name__ for holds in CRITERIA if not holds(joints)]
+        good += not failed
+        lines.append(f"seed {seed}: {measured(joints)}; {'fails ' + ', '.join(failed) if failed else 'good'}")
+    assert good >= AT_LEAST, "\n".join([f"{good} of {len(motions)} are good", *lines])
 
 
 def test_motions_are_numbers_and_not_one_motion(motions: list[np.ndarray]) -> None:
