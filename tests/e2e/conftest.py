@@ -17,7 +17,7 @@ import pytest
 
 from core.settings import ROOT
 
-PATIENCE_S = 240.0  # test machines may be busy; each wait ends as soon as it can
+PATIENCE_S = 600.0  # test machines may be busy; each wait ends as soon as it can
 
 
 @dataclass

@@ -54,7 +54,7 @@ def test_no_acknowledged_vote_is_lost_and_the_next_start_is_clean(
         app = launch_app(tmp_path, tiny_checkpoints)
         visitor = Visitor(app.url)
         visitor.start()
-        assert visitor.first_pair.wait(240.0), app.log.read_text()[-3000:]
+        assert visitor.first_pair.wait(600.0), app.log.read_text()[-3000:]
         time.sleep(rng.uniform(0.0, 0.5))
         app.kill()
         visitor.join(60.0)
