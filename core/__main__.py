@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     module = importlib.import_module(f"core.commands.{arguments[0].replace('-', '_')}")
     try:
         module.main(arguments[1:])
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

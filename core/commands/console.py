@@ -20,7 +20,7 @@ class ProgressLine:
         self.shown = now
         left = (now - self.started) / max(1, step) * (total - step)
         values = {k: v for k, v in info.items() if isinstance(v, int | float)} if isinstance(info, dict) else {}
-        details = "  ".join(f"{k} {v:.4g}" for k, v in values.items()) if values else str(info or "")
+        details = "  ".join(f"{k} {v:.4g}" for k, v in values.items()) if isinstance(info, dict) else str(info or "")
         end = "\n" if step >= total or not sys.stderr.isatty() else "\r"
         sys.stderr.write(f"{self.what} {step}/{total}, {left / 60:.1f} min left  {details[:100]:<100}{end}")
         sys.stderr.flush()

@@ -43,6 +43,8 @@ class Generate:
 def main(arguments: list[str]) -> None:
     """Parse and run."""
     config = tyro.cli(Generate, args=arguments, prog="python -m core generate")
+    if not config.prompts:
+        raise ValueError('no prompt was given. Describe a motion, e.g. "a tired person walks forward".')
     requests = [Request(prompt, config.duration_s) for prompt in config.prompts]
     device = pick_device(config.device)
     model = load_diffusion(config.checkpoints, device, config.version)

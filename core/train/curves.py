@@ -27,13 +27,17 @@ def cut_metrics(path: Path, step: int) -> None:
 
 
 def read_metrics(path: Path) -> dict[str, tuple[list[int], list[float]]]:
-    """metrics.jsonl -> name: (steps, values); a cut last line is passed over."""
+    """metrics.jsonl -> name: (steps, values), nested figures included; a cut last line is passed over.
+
+    The x-axis is an alignment's "update" where there is one, else the training "step".
+    """
     series: dict[str, tuple[list[int], list[float]]] = {}
     for row in _rows(path):
-        for name, value in row.items():
-            if name not in ("step", "seconds"):
+        at = row.get("update", row.get("step", 0))
+        for name, value in {**row, **row.get("monitors", {})}.items():
+            if name not in ("step", "seconds", "update") and isinstance(value, int | float):
                 steps, values = series.setdefault(name, ([], []))
-                steps.append(row["step"])
+                steps.append(at)
                 values.append(value)
     return series
 
