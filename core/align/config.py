@@ -11,12 +11,12 @@ from core.align.plans import METHODS, PlanOptions
 class GuardConfig:
     """What keeps the policy from pleasing the reward only."""
 
-    anchor_weight: float = 0.3  # on mean |x0_hat - base x0_hat|^2; 0 = off
+    anchor_weight: float = 0.5  # on mean |x0_hat - base x0_hat|^2; 0 = off
     ema: float = 0.97  # decay of the averaged policy, per optimiser step; 0 = off
     saturation: float | None = None  # reward above which more is worth less and less, e.g. the mean of real motions
     saturation_sharpness: float = 20.0  # 1 / width of that bend, per unit of reward
-    physical_weight: float = 0.05  # reward units per 100 % excess of skating or acceleration; needs a PhysicalTerm
-    monitor_every: int = 20  # updates between checks on held-out prompts; 0 = never
+    physical_weight: float = 0.0  # reward units per 100 % excess of skating or acceleration; needs a PhysicalTerm
+    monitor_every: int = 25  # updates between checks on held-out prompts; 0 = never
     max_diversity_loss: float = 0.15  # stop where diversity falls by more than this share of the base's
     max_skating_gain: float = 0.25  # ... or skating rises by more than this share
     max_acceleration_gain: float = 0.35  # ... or acceleration
@@ -41,10 +41,10 @@ class AlignConfig:
     last_k: int | None = 4  # trained steps, from the end; None = all. A fifth of the steps, as published
     share: float = 0.2  # AlignProp: probability that a step keeps its gradient
     guidance_scale: float = 2.5  # classifier-free guidance weight while aligning and sampling; 7.5 in MLD
-    updates: int = 240  # batches of prompts; an EasyTune batch makes last_k optimiser steps
+    updates: int = 50  # batches of prompts; an EasyTune batch makes last_k optimiser steps
     batch: int = 16  # prompts a batch over all processes; 64 in the paper
     micro_batch: int | None = None  # rows held in memory at once; gradients add up to those of the whole batch
-    lr: float = 6e-5  # AdamW; 1e-5 in the paper with full weights
+    lr: float = 5e-5  # AdamW; 1e-5 in the paper with full weights
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     clip: float = 1.0  # gradient norm limit, published code
