@@ -278,8 +278,9 @@ def _pair(row: sa.Row) -> Pair:
 
 
 def _vote(row: sa.Row) -> Vote:
-    values = {field.name: getattr(row, field.name) for field in dataclasses.fields(Vote)}
-    return Vote(**values | {"created": _utc(row.created)})
+    values: dict[str, Any] = {field.name: getattr(row, field.name) for field in dataclasses.fields(Vote)}
+    values["created"] = _utc(row.created)
+    return Vote(**values)
 
 
 def _utc(moment: datetime) -> datetime:
