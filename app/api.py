@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
+from gradio.events import api
 
 from app.handlers import sentence_of
 from core.engine import Engine
@@ -18,9 +19,9 @@ class Api:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        gr.api(self.generate, api_name="generate")
-        gr.api(self.vote, api_name="vote", concurrency_limit=None)
-        gr.api(self.status, api_name="status", concurrency_limit=None)
+        api(self.generate, api_name="generate")
+        api(self.vote, api_name="vote", concurrency_limit=None)
+        api(self.status, api_name="status", concurrency_limit=None)
 
     def generate(
         self,

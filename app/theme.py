@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import gradio as gr
+from gradio.themes.base import Base
+from gradio.themes.utils import colors, sizes
 from gradio.themes.utils.fonts import LocalFont
 
 
-def arena_theme() -> gr.themes.Base:
+def arena_theme() -> Base:
     """Neutral greys, a teal accent that favours neither side, fonts served by the page itself.
 
     Weight 700 stands in for 600: the semi-bold files that come with Gradio hold no Latin letters.
     """
-    return gr.themes.Base(
-        primary_hue=gr.themes.colors.teal,
-        secondary_hue=gr.themes.colors.teal,
-        neutral_hue=gr.themes.colors.slate,
-        radius_size=gr.themes.sizes.radius_lg,
-        spacing_size=gr.themes.sizes.spacing_md,
-        text_size=gr.themes.sizes.text_md,
+    return Base(
+        primary_hue=colors.teal,
+        secondary_hue=colors.teal,
+        neutral_hue=colors.slate,
+        radius_size=sizes.radius_lg,
+        spacing_size=sizes.spacing_md,
+        text_size=sizes.text_md,
         font=(LocalFont("IBM Plex Sans", weights=(400, 700)), "ui-sans-serif", "system-ui", "sans-serif"),
         font_mono=(LocalFont("IBM Plex Mono", weights=(400, 700)), "ui-monospace", "monospace"),
     ).set(

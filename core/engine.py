@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[float, str], None]  # fraction done in 0-1, what is being done
+Progress = Callable[[float, str], object]  # fraction done in 0-1, what is being done
 _TEXT_ENCODER = "minilm"
 _WARM_UP_PROMPT = "a person walks forward"
 
@@ -51,7 +51,7 @@ class Status:
 class _Models:
     """What generating needs, loaded once."""
 
-    diffusion: dict[str, nn.Module]  # version -> MotionDiffusion
+    diffusion: dict[str, Any]  # version -> MotionDiffusion
     weights_sha256: dict[str, str]  # version -> hash of its weights
     text_encoder: TextEncoder
     familiarity: FamiliarityIndex

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from core.preference.motions import MotionFiles
@@ -112,9 +113,9 @@ class PreferenceStore:
         with _writing(self._engine) as connection:
             if connection.scalar(sa.select(sa.literal(1)).where(_pairs.c.id == pair.id)):
                 raise ValueError(f"Pair {pair.id} is already stored. Use a new id.")
+            insert = sa.insert(_takes).returning(_takes.c.id)
             ids = [
-                connection.execute(sa.insert(_takes).values(**dataclasses.asdict(take))).inserted_primary_key[0]
-                for take in (pair.left, pair.right)
+                connection.execute(insert, dataclasses.asdict(take)).scalar_one() for take in (pair.left, pair.right)
             ]
             row = {"id": pair.id, "left_take": ids[0], "right_take": ids[1], "created": pair.created}
             connection.execute(sa.insert(_pairs).values(**row))
@@ -194,7 +195,7 @@ def _connect(url: str) -> sa.Engine:
         backend = sa.make_url(url).get_backend_name()
         if backend == "sqlite":
             engine = sa.create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S})
-            sa.event.listen(engine, "connect", _make_durable)
+            event.listen(engine, "connect", _make_durable)
         else:
             engine = sa.create_engine(url, pool_pre_ping=True)
         engine.connect().close()
