@@ -76,6 +76,15 @@ def generate(page, prompt: str = PROMPT) -> None:
     page.wait_for_selector("#player .mp[data-state=ready]")
 
 
+def type_until_it_stays(page, selector: str, text: str) -> None:
+    """Gradio sets a field's own value a moment after an accordion has opened."""
+    page.fill(selector, text)
+    page.wait_for_timeout(300)
+    while page.input_value(selector) != text:
+        page.fill(selector, text)
+        page.wait_for_timeout(300)
+
+
 def new_picture(page, seen: list[bytes]) -> bytes:
     """A picture of the bodies unlike those seen; the test fails if they never move on."""
     deadline = time.monotonic() + PATIENCE_MS / 1000
@@ -146,7 +155,7 @@ def test_bad_input_is_one_sentence(app, open_page, prompt: str, guidance: str | 
     page.fill("#prompt textarea", prompt)
     if guidance is not None:
         page.click("#advanced button")
-        page.fill("#guidance input", guidance)
+        type_until_it_stays(page, "#guidance input", guidance)
     page.click("#generate")
     page.wait_for_selector("#notice .notice.error")
     notice = page.inner_text("#notice")
