@@ -107,6 +107,7 @@ class Engine:
         from core.models.checkpoint import load_diffusion  # imports torch: seconds
         from core.text.encoder import load_text_encoder
         from core.text.familiarity import FamiliarityIndex
+        from core.train.loop import pick_device
 
         device = pick_device(self.settings.device)
         diffusion = {}
@@ -246,19 +247,6 @@ class Engine:
         from core.exports import export_pair
 
         return export_pair(self, self.store.pair(pair_id), side, kind, progress)
-
-
-def pick_device(wanted: str) -> str:
-    """The torch device for a setting; ValueError if it is not there."""
-    import torch
-
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if wanted == "auto":
-        return next(name for name, there in present.items() if there)
-    if not present.get(wanted, False):
-        here = ", ".join(name for name, there in present.items() if there)
-        raise ValueError(f"device={wanted!r} is not available here. Use one of {here}.")
-    return wanted
 
 
 def weights_sha256(model: nn.Module) -> str:
