@@ -1,8 +1,8 @@
 """The judge: a text-motion evaluator that no alignment ever sees.
 
 It shares nothing with the reward: recurrent instead of attentive, its own word embeddings instead of MiniLM, joint
-positions and velocities instead of all features, a pairwise sigmoid loss (Zhai et al. 2023) instead of InfoNCE.
-Embeddings have unit length, so MM-Dist lies in [0, 2].
+positions and velocities instead of all features, the margin loss of the T2M evaluator (Guo et al. 2022) instead of
+InfoNCE, near misses in every batch. Embeddings have no fixed length: distances are in units of a tenth of the margin.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class JudgeConfig:
     width: int = 192
     embedding: int = 128
     dropout: float = 0.15
+    margin: float = 10.0  # distance from which on a mismatched pair costs nothing, T2M
+    hardest: int = 16  # nearest mismatched motions of a text, and texts of a motion, that its loss looks at
 
 
 class Judge(nn.Module):
@@ -57,8 +59,6 @@ class Judge(nn.Module):
         self.text_gru = nn.GRU(config.word_dim, w, batch_first=True, bidirectional=True)
         self.text_out = nn.Linear(4 * w, config.embedding)
         self.dropout = nn.Dropout(config.dropout)
-        self.log_scale = nn.Parameter(torch.tensor(2.3))
-        self.bias = nn.Parameter(torch.tensor(-5.0))
 
     def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Texts -> word ids (B, W) and counts (B,); words outside the vocabulary are UNKNOWN."""
@@ -69,7 +69,7 @@ class Judge(nn.Module):
         return ids, torch.tensor([len(row) for row in rows], device=device)
 
     def embed_motion(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Features (B, F, 263) in physical units, frames (B,) -> unit embeddings (B, E)."""
+        """Features (B, F, 263) in physical units, frames (B,) -> embeddings (B, E)."""
         x = ((features - self.feature_mean) / self.feature_std)[..., _USED]
         x = x * length_mask(lengths, x.shape[1])[..., None]
         x = F.pad(x, (0, 0, 0, -x.shape[1] % STRIDE)).unflatten(1, (-1, STRIDE)).flatten(2)
@@ -77,21 +77,29 @@ class Judge(nn.Module):
         return _summary(self.motion_gru, self.frames(x), steps, self.dropout, self.motion_out)
 
     def embed_text(self, texts: Sequence[str]) -> Tensor:
-        """Texts -> unit embeddings (B, E)."""
+        """Texts -> embeddings (B, E)."""
         ids, counts = self.tokenize(texts)
         return _summary(self.text_gru, self.dropout(self.words(ids)), counts, self.dropout, self.text_out)
 
     def loss(self, motion: Tensor, text: Tensor, same: Tensor) -> Tensor:
-        """Pairwise sigmoid loss of unit embeddings; same (B, B) bool marks every matching pair."""
-        logits = motion @ text.T * self.log_scale.exp() + self.bias
-        return -F.logsigmoid(torch.where(same, logits, -logits)).sum() / len(logits)
+        """Contrastive loss of embeddings (B, E), (B, E); same (B, B) bool marks every matching pair.
+
+        Own pairs cost their squared distance d^2, mismatched ones max(0, margin - d)^2 (Hadsell et al. 2006; Guo et
+        al. 2022), averaged over the `hardest` mismatches of every text and of every motion.
+        """
+        squared = torch.cdist(motion, text, compute_mode="donot_use_mm_for_euclid_dist").square()
+        distance = (squared + 1e-6).sqrt()  # the square root of an exact 0 has no gradient
+        apart = F.relu(self.config.margin - distance).square().masked_fill(same, 0.0)  # (B, B)
+        count = min(self.config.hardest, len(same))
+        mismatched = apart.topk(count, 0).values.mean() + apart.topk(count, 1).values.mean()
+        return squared.diagonal().mean() + 0.5 * mismatched
 
 
 def _summary(gru: nn.GRU, x: Tensor, lengths: Tensor, dropout: nn.Module, out: nn.Linear) -> Tensor:
-    """Last states of both directions beside the mean over time, projected to unit length."""
+    """Last states of both directions beside the mean over time, projected."""
     packed = nn.utils.rnn.pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
     states, last = gru(packed)
     states, _ = nn.utils.rnn.pad_packed_sequence(states, batch_first=True)
     mean = states.sum(1) / lengths[:, None]
     h = torch.cat([last[0], last[1], mean], -1)  # (B, 4W)
-    return F.normalize(out(dropout(h)).float(), dim=-1)
+    return out(dropout(h)).float()

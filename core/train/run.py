@@ -85,7 +85,7 @@ class TrainJudge:
     width: int = 192
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(
-            steps=1500, batch_size=128, learning_rate=1.5e-3, ema=0.998, seed=7, precision="fp32"
+            steps=2000, batch_size=128, learning_rate=1.5e-3, ema=0.998, seed=7, precision="fp32"
         )
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core.data.compose import action_group
 from core.data.dataset import MotionSet
 from core.diffusion.schedule import add_noise, training_alphas
 from core.models.denoiser import Denoiser
@@ -264,12 +265,12 @@ class PairTask:
         """'loss', and 'top1': the share of texts whose nearest motion of the batch has the same meaning."""
         inner = _unwrapped(model)
         motion, words = inner.embed_motion(batch.features, batch.lengths), inner.embed_text(batch.text)
-        nearest = (words @ motion.T).argmax(1)
+        nearest = torch.cdist(words, motion).argmin(1)
         top1 = batch.same[torch.arange(len(batch.same), device=nearest.device), nearest].float().mean()
         return {"loss": self.pair_loss(inner, motion, words, batch.same), "top1": top1}
 
     def pair_loss(self, model: Any, motion: Tensor, words: Tensor, same: Tensor) -> Tensor:
-        """Loss of unit embeddings (B, E), (B, E); same (B, B)."""
+        """Loss of embeddings (B, E), (B, E); same (B, B)."""
         raise NotImplementedError
 
     def validate(self, model: nn.Module) -> dict[str, float]:
@@ -300,13 +301,31 @@ class RewardTask(PairTask):
 
 
 class JudgeTask(PairTask):
-    """Pairwise sigmoid loss over a batch, texts as words; its batches are others than the reward's of the same seed."""
+    """Margin loss over a batch, texts as words; half of a batch are near misses, by fours that do the same action."""
+
+    near_miss_share = 0.5
+    group = 4  # motions of one action drawn together
 
     def __init__(self, model: Judge, train: MotionSet, val: MotionSet, size: int, seed: int) -> None:
         ids, val_ids = meaning_ids(train, val)
         pairs = PairSet(train, WordTable(train), ids)
         val_pairs = PairSet(val, WordTable(val), val_ids)
-        super().__init__(model, pairs, val_pairs, size, seed + 1_000_003)
+        super().__init__(model, pairs, val_pairs, size, seed + 1_000_003)  # other batches than the reward's
+        _, self.action_of = np.unique([action_group(m) for m in train.meanings], return_inverse=True)
+        order = np.argsort(self.action_of, kind="stable")
+        self.rows_of = np.split(order, np.cumsum(np.bincount(self.action_of))[:-1])
+
+    def batch(self, step: int, process: int, processes: int) -> PairBatch:
+        """Random motions and groups of near misses, one random caption each."""
+        rng = _rng(self.seed, step, process)
+        near = self.near_misses(rng, int(self.size * self.near_miss_share) // self.group)
+        anything = rng.integers(0, len(self.train.motions), self.size - len(near))
+        return self._collate(self.train, np.concatenate([anything, near]), rng)
+
+    def near_misses(self, rng: np.random.Generator, groups: int) -> np.ndarray:
+        """Rows (groups * group,) by groups of one action; an action is drawn as often as it occurs."""
+        actions = self.action_of[rng.integers(0, len(self.train.motions), groups)]
+        return np.array([rng.choice(self.rows_of[action], self.group) for action in actions], dtype=int).ravel()
 
     def pair_loss(self, model: Any, motion: Tensor, words: Tensor, same: Tensor) -> Tensor:
         """See Judge.loss."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from core.data.compose import action_group
 from core.models.denoiser import Denoiser, DenoiserConfig
 from core.models.judge import Judge, JudgeConfig
 from core.models.reward import RewardConfig, RewardModel
@@ -198,6 +199,15 @@ def test_pairs_belong_together_and_same_marks_equal_meanings(make_task, name, tr
             assert any(torch.equal(batch.text.pooled[position], pooled) for pooled in own)
     expected = [[train_set.meanings[i] == train_set.meanings[j] for j in chosen] for i in chosen]
     assert batch.same.tolist() == expected
+
+
+def test_half_of_the_judges_batch_are_near_misses(make_task, train_set) -> None:
+    """Fails where the judge only meets random negatives: it would learn actions and neither style nor side."""
+    task = make_task("judge")
+    near = task.near_misses(np.random.default_rng(0), 3)
+    actions = [action_group(train_set.meanings[i]) for i in near]
+    assert len(near) == 3 * task.group
+    assert all(len(set(actions[i : i + task.group])) == 1 for i in range(0, len(near), task.group))
 
 
 def test_meanings_are_numbered_over_all_sets(train_set, val_set) -> None:
