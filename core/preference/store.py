@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import sqlalchemy as sa
@@ -79,6 +79,17 @@ class PairRecord:
 
     pair: Pair
     votes: tuple[Vote, ...]
+
+
+class VoteRow(NamedTuple):
+    """A standing vote with what learning needs of its pair: prompt and the motions' names."""
+
+    prompt: str
+    left_sha256: str
+    right_sha256: str
+    verdict: str
+    annotator: str
+    created: datetime  # UTC
 
 
 class PreferenceStore:
@@ -181,6 +192,18 @@ class PreferenceStore:
             wanted = sa.select(_current_votes).where(_current_votes.c.pair_id.in_([pair.id for pair in pairs]))
             votes = [_vote(row) for row in connection.execute(wanted.order_by(_current_votes.c.id))]
         return [PairRecord(pair, tuple(vote for vote in votes if vote.pair_id == pair.id)) for pair in pairs]
+
+    def vote_rows(self, annotator: str | None = None) -> list[VoteRow]:
+        """The standing votes with their motions, oldest first; of one annotator, or of all. 100,000 take about 1 s."""
+        left, right, c = _takes.alias("l"), _takes.alias("r"), _current_votes.c
+        joined = _current_votes.join(_pairs, _pairs.c.id == c.pair_id)
+        joined = joined.join(left, left.c.id == _pairs.c.left_take).join(right, right.c.id == _pairs.c.right_take)
+        columns = (left.c.prompt, left.c.motion_sha256, right.c.motion_sha256, c.verdict, c.annotator, c.created)
+        query = sa.select(*columns).select_from(joined).order_by(c.id)
+        if annotator is not None:
+            query = query.where(c.annotator == annotator)
+        with self._engine.connect() as connection:
+            return [VoteRow(*row[:-1], _utc(row[-1])) for row in connection.execute(query)]
 
     def counts(self) -> tuple[int, int]:
         """How many pairs and how many standing votes there are."""
