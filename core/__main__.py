@@ -12,6 +12,7 @@ COMMANDS = {
     "align": "fine-tune the base model on the reward (easytune, draft, alignprop, drtune, refl)",
     "evaluate": "measure models with the judge and physical metrics",
     "generate": "make motions from prompts and write them to files",
+    "import-weights": "turn published weights (mld, motionlcm, mdm, spm, t2m-evaluator) into a checkpoint",
     "build-body": "make the default body from the CC0 MakeHuman data",
 }
 

@@ -22,6 +22,7 @@ from core.commands.console import ProgressLine
 from core.data.dataset import MotionSet, SetConfig, load_set
 from core.diffusion.protocol import Reward
 from core.diffusion.rollout import SamplerConfig, make_scheduler
+from core.diffusion.schedule import SCHEDULER
 from core.models.card import write_card
 from core.models.checkpoint import load_diffusion, load_module, save_adapters, save_checkpoint
 from core.text.encoder import TextEncoder, load_text_encoder
@@ -37,6 +38,7 @@ class Align:
     """Fine-tune the base denoiser on the reward."""
 
     name: str = "aligned"  # folder below checkpoints that is written
+    base: str = "base"  # folder below checkpoints that is aligned, such as mdm
     rewards: tuple[str, ...] = ("reward",)  # folders below checkpoints; several are averaged
     watched: tuple[str, ...] = ()  # rewards that are never trained on, for the disagreement alarm
     archive: Path = Path("data/bandai-namco.npz")
@@ -61,12 +63,14 @@ def run(config: Align, callback: Callback | None = None) -> AlignResult:
     if config.threads:
         torch.set_num_threads(config.threads)
     device, started = pick_device(config.device), time.monotonic()
-    model = load_diffusion(config.checkpoints, device)
-    encoder = load_text_encoder("minilm", device)
+    model = load_diffusion(config.checkpoints, device, config.base)
+    encoder = getattr(model, "text_encoder", None) or load_text_encoder("minilm", device)
     train = load_set(config.archive, SetConfig("train", config.train_items, seed=config.align.seed + 100))
     val = load_set(config.archive, SetConfig("val", 300))
     folder = config.runs / config.name
-    schedule = from_diffusers(make_scheduler(SamplerConfig(config.align.steps)), config.align.eta)
+    schedule = from_diffusers(
+        make_scheduler(SamplerConfig(config.align.steps), getattr(model, "schedule", SCHEDULER)), config.align.eta
+    )
     features, lengths = to_tensors(val, np.arange(min(len(val), 128)), torch.device(device))
     result = align(
         model,
@@ -85,9 +89,9 @@ def run(config: Align, callback: Callback | None = None) -> AlignResult:
     meta = {**facts, "seed": config.align.seed, "monitors": result.monitors, "training": asdict(config)}
     target = config.checkpoints / config.name
     if result.adapters:
-        save_adapters(target, result.adapters, config.align.lora_alpha / config.align.lora_rank, meta)
+        save_adapters(target, result.adapters, config.align.lora_alpha / config.align.lora_rank, meta, config.base)
     else:
-        save_checkpoint(target, model.denoiser, meta)
+        save_checkpoint(target, model.denoiser, {**meta, "from": config.base})
     write_card(target, f"python -m core align --method {config.align.method}")
     return result
 

@@ -19,6 +19,7 @@ from core.metrics.evaluate import EvaluationConfig, EvaluationSet, Features, Jud
 from core.metrics.report import EvaluationReport
 from core.models.checkpoint import load_diffusion, load_judge
 from core.models.judge import Judge as JudgeModel
+from core.models.latent import LatentDiffusion
 from core.models.vae import MotionVae
 from core.text.encoder import TextEncoder, load_text_encoder
 from core.train.loop import pick_device
@@ -61,7 +62,8 @@ def run(config: Evaluate) -> EvaluationReport:
     models: dict[str, Callable[[int], Features] | Features] = {}
     for version in config.versions:
         model = load_diffusion(config.checkpoints, device, version)
-        models.setdefault("vae", reconstructions(model.vae, motions))
+        if isinstance(model, LatentDiffusion):
+            models.setdefault("vae", reconstructions(model.vae, motions))
         models[version] = generator(model, encoder, data.captions, motions, config)
     judge = judge_functions(load_judge(config.checkpoints, device))
     compare = [(config.versions[0], other) for other in config.versions[1:]]

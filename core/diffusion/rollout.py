@@ -6,7 +6,7 @@ same motion in any company; two models given the same seed start from the same n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,8 @@ from core.diffusion.protocol import MotionDiffusion
 from core.diffusion.schedule import SCHEDULER, TRAIN_STEPS
 from core.motion.skeleton import FPS, MAX_FRAMES, MIN_FRAMES
 
-SOLVERS = ("ddim", "dpm++")
+SOLVERS = ("ddim", "dpm++", "lcm")
+MAX_LCM_STEPS = 50  # steps of the solver that consistency models were distilled from
 MAX_GUIDANCE = 20.0
 Callback = Callable[[int, int, dict], None]
 
@@ -29,7 +30,8 @@ class SamplerConfig:
 
     steps: int = 50  # network calls; 12 are enough for dpm++
     guidance_scale: float = 2.5  # classifier-free guidance weight; 1 = none
-    solver: str = "ddim"  # ddim (Song et al. 2021) or dpm++ (DPM-Solver++ 2M, Lu et al. 2022)
+    solver: str = "ddim"  # ddim (Song et al. 2021), dpm++ (DPM-Solver++ 2M, Lu et al. 2022) or, for distilled
+    # models, lcm (few-step consistency sampling, Luo et al. 2023): 1 to 4 steps
 
     def __post_init__(self) -> None:
         if not 1 <= self.steps <= TRAIN_STEPS:
@@ -40,22 +42,37 @@ class SamplerConfig:
             )
         if self.solver not in SOLVERS:
             raise ValueError(f"solver={self.solver!r} is unknown. Choose one of {', '.join(SOLVERS)}.")
+        if self.solver == "lcm" and self.steps > MAX_LCM_STEPS:
+            raise ValueError(f"steps={self.steps} is outside 1-{MAX_LCM_STEPS} for lcm. 4 are enough.")
 
 
-def make_scheduler(config: SamplerConfig) -> Any:
+def make_scheduler(config: SamplerConfig, schedule: Mapping[str, Any] = SCHEDULER) -> Any:
     """The diffusers scheduler of a config, exactly config.steps timesteps set.
+
+    schedule: noise levels as diffusers names them; a model with others than ours has them as `model.schedule`.
+    Raises ValueError where the model was trained with fewer noise levels than there are steps.
 
     diffusers computes trailing timesteps with a float arange that for some numbers (61, 103 ...) yields one more, -1.
     """
+    if config.steps > schedule["num_train_timesteps"]:
+        raise ValueError(
+            f"steps={config.steps} is outside 1-{schedule['num_train_timesteps']}, this model's noise levels."
+        )
     if config.solver == "ddim":
         from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
-        scheduler = DDIMScheduler(**SCHEDULER, clip_sample=False)
+        scheduler = DDIMScheduler(**schedule, clip_sample=False)
         scheduler.set_timesteps(config.steps)
+    elif config.solver == "lcm":
+        from diffusers.schedulers.scheduling_lcm import LCMScheduler
+
+        scheduler = LCMScheduler(**schedule, clip_sample=False)
+        scheduler.set_timesteps(config.steps, original_inference_steps=MAX_LCM_STEPS)
     else:
         from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
-        scheduler = DPMSolverMultistepScheduler(**SCHEDULER, algorithm_type="dpmsolver++", solver_order=2)
+        known = {k: v for k, v in schedule.items() if k != "set_alpha_to_one"}
+        scheduler = DPMSolverMultistepScheduler(**known, algorithm_type="dpmsolver++", solver_order=2)
         scheduler.set_timesteps(config.steps)
         scheduler.sigmas = torch.cat([scheduler.sigmas[: config.steps], scheduler.sigmas[-1:]])
     scheduler.timesteps = scheduler.timesteps[: config.steps]
@@ -95,11 +112,12 @@ def sample_latents(
     callback(step, steps, {"x0_hat": (B, L, D)}) after each step; raising from it cancels.
     """
     shapes = [model.latent_shape(n[None]) for n in lengths]
-    scheduler = make_scheduler(config)
+    scheduler = make_scheduler(config, getattr(model, "schedule", SCHEDULER))
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]  # lcm draws noise between its steps
     x_t = seed_noise(seeds, [size for size, _ in shapes], shapes[0][1]).to(lengths.device)
     for i, t in enumerate(scheduler.timesteps.tolist()):
         x0_hat = model.predict_x0(x_t, t, text, config.guidance_scale, lengths)
-        x_t = scheduler.step(x0_hat, t, x_t).prev_sample
+        x_t = scheduler.step(x0_hat, t, x_t, generator=generators).prev_sample
         if callback:
             callback(i + 1, config.steps, {"x0_hat": x0_hat})
     return x_t
@@ -121,8 +139,9 @@ def sample_motions(
     batch_size 1 computes each motion alone, bit for bit the same in any company; larger batches, of similar lengths,
     are for evaluation and differ by float rounding. callback(step, total, info) counts network steps over all batches;
     raising from it cancels. Raises ValueError when prompts, frames and seeds differ in number or a length is out of
-    range.
+    range. A model trained on another text encoder than `text_encoder` brings its own as `model.text_encoder`.
     """
+    text_encoder = getattr(model, "text_encoder", None) or text_encoder
     if not len(prompts) == len(frames) == len(seeds):
         raise ValueError(f"{len(prompts)} prompts, {len(frames)} lengths and {len(seeds)} seeds: give one of each.")
     for n in frames:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import torch
 from torch import nn
@@ -18,7 +18,14 @@ from torch import nn
 from core.models.denoiser import Denoiser, DenoiserConfig
 from core.models.judge import Judge, JudgeConfig
 from core.models.latent import LatentDiffusion
+from core.models.mdm import Mdm, MdmConfig
+from core.models.mdm_diffusion import MdmDiffusion, MdmDiffusionConfig
+from core.models.mld.denoiser import MldDenoiser, MldDenoiserConfig
+from core.models.mld.diffusion import MldConfig, MldDiffusion
+from core.models.mld.reward import SpmReward
+from core.models.mld.spm import SpmConfig
 from core.models.reward import RewardConfig, RewardModel
+from core.models.tm2t import T2mEvaluatorConfig, T2mJudge
 from core.models.vae import MotionVae, VaeConfig
 from core.motion.files import atomic_write
 from core.text.encoder import load_text_encoder
@@ -31,26 +38,39 @@ ARCHITECTURES: dict[str, tuple[type[nn.Module], type]] = {
     "Denoiser": (Denoiser, DenoiserConfig),
     "RewardModel": (RewardModel, RewardConfig),
     "Judge": (Judge, JudgeConfig),
+    "MldDiffusion": (MldDiffusion, MldConfig),
+    "MldDenoiser": (MldDenoiser, MldDenoiserConfig),
+    "MdmDiffusion": (MdmDiffusion, MdmDiffusionConfig),
+    "Mdm": (Mdm, MdmConfig),
+    "SpmReward": (SpmReward, SpmConfig),
+    "T2mJudge": (T2mJudge, T2mEvaluatorConfig),
 }
+WholeModel = MldDiffusion | MdmDiffusion  # models that are one folder, not a denoiser beside a VAE
+DiffusionModel = LatentDiffusion | WholeModel
 MAKE_COMMANDS = {
     "vae": "python -m core train vae",
     "base": "python -m core train base",
     "aligned": "python -m core align --method easytune",
     "reward": "python -m core train reward",
     "judge": "python -m core train judge",
+    "mdm": "python -m core train mdm",
 }
 
 
-def save_checkpoint(folder: Path, module: nn.Module, meta: dict[str, Any]) -> None:
-    """Weights as float16 (vectors and huge values as float32) and config.json with the architecture and `meta`."""
+def save_checkpoint(folder: Path, module: nn.Module, meta: dict[str, Any], exact: bool = False) -> None:
+    """Weights as float16 (vectors and huge values as float32) and config.json with the architecture and `meta`.
+
+    exact: weights as they are, for files that others have published.
+    """
     described = {"architecture": type(module).__name__, "config": asdict(module.config), **meta}  # type: ignore[arg-type]
-    _write(folder, module.state_dict(), described)
+    _write(folder, module.state_dict(), described, exact)
 
 
-def _write(folder: Path, tensors: dict[str, torch.Tensor], described: dict[str, Any]) -> None:
+def _write(folder: Path, tensors: dict[str, torch.Tensor], described: dict[str, Any], exact: bool = False) -> None:
     from safetensors.torch import save
 
-    packed = save({name: _shrink(value) for name, value in tensors.items()})
+    copies = {name: value.detach().cpu().clone() if exact else _shrink(value) for name, value in tensors.items()}
+    packed = save(copies)
     atomic_write(folder / "model.safetensors", lambda file: file.write(packed))
     atomic_write(folder / "config.json", lambda file: file.write(json.dumps(described, indent=2, default=str).encode()))
 
@@ -98,14 +118,23 @@ def load_module(folder: Path, device: str | torch.device = "cpu") -> nn.Module:
     described, tensors = _read(folder)
     try:
         architecture, config_type = ARCHITECTURES[described["architecture"]]
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in described["config"].items()}
-        module = architecture(config_type(**values))
+        module = architecture(_configure(config_type, described["config"]))
         module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, strict=True)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ValueError(
             f"{folder} is of another version ({_reason(error)}). Make it again with `{_command(folder)}`."
         ) from error
     return module.eval().requires_grad_(False).to(device)
+
+
+def _configure(config_type: type, values: dict[str, Any]) -> Any:
+    """A configuration, and those inside it, from what asdict made of it; lists were tuples."""
+    kinds = get_type_hints(config_type)
+    given = {
+        k: _configure(kinds[k], v) if is_dataclass(kinds.get(k)) else tuple(v) if isinstance(v, list) else v
+        for k, v in values.items()
+    }
+    return config_type(**given)
 
 
 def load_vae(checkpoints: Path, device: str | torch.device = "cpu") -> MotionVae:
@@ -123,22 +152,29 @@ def load_judge(checkpoints: Path, device: str | torch.device = "cpu") -> Judge:
     return _expect(load_module(checkpoints / "judge", device), Judge, checkpoints / "judge")
 
 
-def load_diffusion(checkpoints: Path, device: str | torch.device = "cpu", version: str = "base") -> LatentDiffusion:
-    """checkpoints/vae with the denoiser of checkpoints/<version>: a whole one, or adapters on that of checkpoints/base.
+def load_diffusion(checkpoints: Path, device: str | torch.device = "cpu", version: str = "base") -> DiffusionModel:
+    """The model checkpoints/<version>: a whole one (MDM, MLD), or checkpoints/vae with a denoiser.
 
+    An aligned version is a denoiser or adapters, on the folder it was aligned from.
     Raises FileNotFoundError or ValueError as load_module does.
     """
-    denoiser = _load_denoiser(checkpoints, device, version)
-    return LatentDiffusion(load_vae(checkpoints, device), denoiser, load_text_encoder().encode([""]))
-
-
-def _load_denoiser(checkpoints: Path, device: str | torch.device, version: str) -> Denoiser:
     folder = checkpoints / version
-    if version == "base" or _read(folder)[0].get("architecture") != "LowRank":
-        return _expect(load_module(folder, device), Denoiser, folder)
-    denoiser = _load_denoiser(checkpoints, device, "base")
-    apply_adapters(denoiser, folder)
-    return denoiser
+    described = _read(folder)[0]
+    if described.get("architecture") == "LowRank":
+        model = load_diffusion(checkpoints, device, described["config"].get("from", "base"))
+        apply_adapters(model.denoiser, folder)
+        return model
+    module = load_module(folder, device)
+    if isinstance(module, WholeModel):
+        if module.config.text_encoder != "minilm":
+            module.text_encoder = load_text_encoder(module.config.text_encoder, device)
+        return module
+    if isinstance(module, MldDenoiser | Mdm):
+        model = load_diffusion(checkpoints, device, described.get("from", "base"))
+        model.denoiser.load_state_dict(_expect(module, type(model.denoiser), folder).state_dict())
+        return model
+    denoiser = _expect(module, Denoiser, folder)
+    return LatentDiffusion(load_vae(checkpoints, device), denoiser, load_text_encoder().encode([""]))
 
 
 def _expect(module: nn.Module, kind: type[Module], folder: Path) -> Module:
@@ -147,12 +183,20 @@ def _expect(module: nn.Module, kind: type[Module], folder: Path) -> Module:
     return module
 
 
-def save_adapters(folder: Path, adapters: dict[str, torch.Tensor], scale: float, meta: dict[str, Any]) -> None:
+def save_adapters(
+    folder: Path,
+    adapters: dict[str, torch.Tensor],
+    scale: float,
+    meta: dict[str, Any],
+    base: str = "base",
+    checkpoints: Path | None = None,
+) -> None:
     """Low-rank adapters of a denoiser and their scale: tensors "<weight>.a" (rank, in) and "<weight>.b" (out, rank).
 
-    They belong to the denoiser of the folder "base" beside theirs, whose fingerprint they carry.
+    They belong to the denoiser of the folder `base` in `checkpoints` (beside theirs if not given), whose fingerprint
+    they carry.
     """
-    config = {"scale": scale, "base": fingerprint(folder.parent / "base")}
+    config = {"scale": scale, "base": fingerprint((checkpoints or folder.parent) / base), "from": base}
     _write(folder, adapters, {"architecture": "LowRank", "config": config, **meta})
 
 
@@ -162,15 +206,17 @@ def fingerprint(folder: Path) -> str:
 
 
 @torch.no_grad()
-def apply_adapters(denoiser: nn.Module, folder: Path) -> None:
+def apply_adapters(denoiser: nn.Module, folder: Path, checkpoints: Path | None = None) -> None:
     """Add the adapters of a checkpoint folder to the denoiser's weights: W + scale B A.
 
+    checkpoints: where the folder of their base is, beside theirs if not given.
     Raises FileNotFoundError or ValueError as load_module does.
     """
     described, tensors = _read(folder)
     try:
         scale, weights = float(described["config"]["scale"]), dict(denoiser.named_parameters())
-        if described["config"]["base"] != fingerprint(folder.parent / "base"):
+        base = (checkpoints or folder.parent) / described["config"].get("from", "base")
+        if described["config"]["base"] != fingerprint(base):
             raise ValueError("it was aligned from another base")
         for name in {key.removesuffix(".a").removesuffix(".b") for key in tensors}:
             b, a = tensors[f"{name}.b"].float(), tensors[f"{name}.a"].float()

@@ -17,6 +17,8 @@ from core.text.encoder import TextFeatures
 class LatentDiffusion(nn.Module):
     """See the module docstring. null: features of the empty text (1, S, C)."""
 
+    denoiser: nn.Module
+
     def __init__(self, vae: MotionVae, denoiser: Denoiser, null: TextFeatures) -> None:
         super().__init__()
         if vae.config.latent_dim != denoiser.config.latent_dim:

@@ -1,7 +1,8 @@
 """The published MDM (trans_enc): diffusion on the features themselves, predicting the clean motion.
 
 One token of time and text is put before the frames of a plain transformer encoder. Left out: actions, the decoder and
-GRU variants, and CLIP, whose (B, 512) sentence vector comes in as `text`.
+GRU variants, and CLIP, whose (B, 512) sentence vector comes in as `text`. Added for models of our own: word tokens
+between that token and the frames (`text_tokens`), through the same text layer, so that no key is new.
 """
 
 from __future__ import annotations
@@ -30,16 +31,18 @@ class MdmConfig:
     heads: int = 4
     dropout: float = 0.1
     text_width: int = 512  # CLIP ViT-B/32
+    positions: int = MAX_POSITIONS  # rows of the position table
     mask_frames: bool = False  # hide padding from attention; True for the newer released models
+    text_tokens: bool = False  # the words of the text as tokens of the sequence too; False for released models
 
 
 class SinusoidTable(nn.Module):
     """Fixed sine/cosine positions, stored in checkpoints as `pe` (rows, 1, D); any stored row count loads."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, rows: int = MAX_POSITIONS) -> None:
         super().__init__()
         self.pe: Tensor
-        position = torch.arange(MAX_POSITIONS, dtype=torch.float32)[:, None]
+        position = torch.arange(rows, dtype=torch.float32)[:, None]
         frequency = torch.exp(torch.arange(0, width, 2).float() * (-math.log(10000.0) / width))
         table = torch.stack([torch.sin(position * frequency), torch.cos(position * frequency)], dim=-1)  # interleaved
         self.register_buffer("pe", table.flatten(1)[:, None])  # (rows, 1, D)
@@ -86,7 +89,7 @@ class Mdm(nn.Module):
         self.config = config = config or MdmConfig()
         width = config.width
         self.input_process = nn.ModuleDict({"poseEmbedding": nn.Linear(config.features, width)})
-        self.sequence_pos_encoder = SinusoidTable(width)
+        self.sequence_pos_encoder = SinusoidTable(width, config.positions)
         self.dropout = nn.Dropout(config.dropout)
         layer = TransformerConfig(width, config.ff_width, 1, config.heads, config.dropout)
         self.seqTransEncoder = PlainTransformer(layer, config.layers)
@@ -95,12 +98,18 @@ class Mdm(nn.Module):
         self.output_process = nn.ModuleDict({"poseFinal": nn.Linear(width, config.features)})
 
     def forward(
-        self, x_t: Tensor, t: Tensor, text: Tensor | None, lengths: Tensor | Sequence[int] | None = None
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        text: Tensor | None,
+        lengths: Tensor | Sequence[int] | None = None,
+        words: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Predicted clean features (B, F, 263).
 
         x_t: (B, F, 263) noised features. t: () or (B,) int timesteps. text: (B, text_width), None = unconditional.
         lengths: (B,) in 1..F, needed (ValueError) and used only where `mask_frames` is set.
+        words: tokens (B, S, text_width) and mask (B, S) bool, True = real; read only where `text_tokens` is set.
         """
         batch, frames, _ = x_t.shape
         if text is None:
@@ -108,8 +117,20 @@ class Mdm(nn.Module):
         condition = self.embed_timestep(t.expand(batch)) + self.embed_text(text)  # (B, D)
         sequence = torch.cat([condition[:, None], self.input_process["poseEmbedding"](x_t)], dim=1)  # (B, 1 + F, D)
         sequence = self.dropout(sequence + self.sequence_pos_encoder.pe[: 1 + frames, 0])
-        sequence = self.seqTransEncoder(sequence, self._padding(lengths, frames, x_t.device))
-        return self.output_process["poseFinal"](sequence[:, 1:])
+        padding = self._padding(lengths, frames, x_t.device)
+        if self.config.text_tokens and words is not None:
+            sequence, padding = self._with_words(sequence, padding, *words)
+        return self.output_process["poseFinal"](self.seqTransEncoder(sequence, padding)[:, -frames:])
+
+    def _with_words(
+        self, sequence: Tensor, padding: Tensor | None, tokens: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Words (B, S, D) put before the sequence, with positions of their own from the far end of the table."""
+        if padding is None:
+            padding = mask.new_zeros(sequence.shape[:2])
+        positions = self.sequence_pos_encoder.pe[-tokens.shape[1] :, 0]
+        words = self.dropout(self.embed_text(tokens) + positions)
+        return torch.cat([words, sequence], dim=1), torch.cat([~mask, padding], dim=1)
 
     def _padding(self, lengths: Tensor | Sequence[int] | None, frames: int, device: torch.device) -> Tensor | None:
         """(B, 1 + F) bool, True = hidden; the condition token is always visible."""

@@ -107,3 +107,21 @@ class T2mEvaluator(nn.Module):
     def embed_texts(self, words: Tensor, parts_of_speech: Tensor, lengths: Tensor | Sequence[int]) -> Tensor:
         """words: (B, S, 300). parts_of_speech: (B, S, 15) one-hot. lengths: (B,) in 1..S. -> (B, E)."""
         return self.text_encoder(words + self.text_encoder.pos_emb(parts_of_speech), lengths)
+
+
+class T2mJudge(nn.Module):
+    """The evaluator with the statistics its inputs are normalised by (its own Mean and Std, not the generator's)."""
+
+    feature_mean: Tensor  # (263,)
+    feature_std: Tensor  # (263,)
+
+    def __init__(self, config: T2mEvaluatorConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or T2mEvaluatorConfig()
+        self.evaluator = T2mEvaluator(config)
+        self.register_buffer("feature_mean", torch.zeros(config.features))
+        self.register_buffer("feature_std", torch.ones(config.features))
+
+    def embed_motion(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """features: (B, F, 263) in physical units; lengths: (B,) frames, >= 4. -> (B, E)."""
+        return self.evaluator.embed_motions((features - self.feature_mean) / self.feature_std, lengths)

@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class TextFeatures:
     """Features of B texts. tokens: (B, S, D) float32, zero where padded; mask: (B, S) bool, True = real token
-    (including [CLS] and [SEP]); pooled: (B, D) float32, unit length."""
+    (including [CLS] and [SEP]); pooled: (B, P) float32, of unit length and P = D in the default encoder."""
 
     tokens: Tensor
     mask: Tensor
     pooled: Tensor
 
     def __post_init__(self) -> None:
-        batch, length, width = self.tokens.shape
-        if self.mask.shape != (batch, length) or self.pooled.shape != (batch, width) or self.mask.dtype != torch.bool:
+        batch, length, _ = self.tokens.shape
+        if self.mask.shape != (batch, length) or len(self.pooled) != batch or self.mask.dtype != torch.bool:
             raise ValueError(
                 f"TextFeatures don't fit together: tokens {tuple(self.tokens.shape)}, mask {tuple(self.mask.shape)} "
-                f"{self.mask.dtype}, pooled {tuple(self.pooled.shape)}. Needed: (B, S, D), (B, S) bool, (B, D)."
+                f"{self.mask.dtype}, pooled {tuple(self.pooled.shape)}. Needed: (B, S, D), (B, S) bool, (B, P)."
             )
 
     def __len__(self) -> int:

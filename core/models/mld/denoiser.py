@@ -25,6 +25,7 @@ class MldDenoiserConfig:
     text_width: int = 768  # sentence-T5-large
     text_relu: bool = True  # ReLU before the text projection (MLD), none in MotionLCM
     time_width: int = 768  # width of the time sinusoid
+    guidance_width: int = 0  # of the guidance sinusoid of distilled networks, 256 in MotionLCM; 0 = none
 
     def __post_init__(self) -> None:
         if not self.project_latent and self.latent_width != self.transformer.width:
@@ -46,17 +47,18 @@ class MldDenoiser(nn.Module):
         width, latent_width = config.transformer.width, config.latent_width
         self.latent_pre = nn.Linear(latent_width, width) if config.project_latent else nn.Identity()
         self.latent_post = nn.Linear(width, latent_width) if config.project_latent else nn.Identity()
-        self.time_embedding = TimeEmbedding(config.time_width, width)
+        self.time_embedding = TimeEmbedding(config.time_width, width, config.guidance_width)
         self.emb_proj = nn.Sequential(
             nn.ReLU() if config.text_relu else nn.Identity(), nn.Linear(config.text_width, width)
         )
         self.query_pos = LearnedPositions(width)
         self.encoder = SkipTransformer(config.transformer)
 
-    def forward(self, x_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
+    def forward(self, x_t: Tensor, t: Tensor, text: Tensor, guidance_scale: float | None = None) -> Tensor:
         """Predicted noise (B, L, latent_width).
 
         x_t: (B, L, latent_width). t: () or (B,) timesteps 0..999. text: (B, S, text_width), S >= 1.
+        guidance_scale: what a distilled network (guidance_width > 0) shall imitate; others ignore it.
         Raises ValueError on a latent or text of another size.
         """
         expected = (self.config.latent_tokens, self.config.latent_width)
@@ -65,6 +67,6 @@ class MldDenoiser(nn.Module):
         if text.dim() != 3 or text.shape[-1] != self.config.text_width:
             raise ValueError(f"text has shape {tuple(text.shape)}, expected (B, S, {self.config.text_width}).")
         latent = self.latent_pre(x_t)  # (B, L, D)
-        time = self.time_embedding(t.expand(len(x_t)))[:, None]  # (B, 1, D)
+        time = self.time_embedding(t.expand(len(x_t)), guidance_scale)[:, None]  # (B, 1, D)
         sequence = torch.cat([latent, time, self.emb_proj(text)], dim=1)  # (B, L + 1 + S, D)
         return self.latent_post(self.encoder(self.query_pos(sequence))[:, : expected[0]])

@@ -107,17 +107,26 @@ class LearnedPositions(nn.Module):
 
 
 class TimeEmbedding(nn.Module):
-    """Diffusion time -> token: sinusoid, Linear, SiLU, Linear."""
+    """Diffusion time -> token: sinusoid, Linear, SiLU, Linear.
 
-    def __init__(self, sinusoid_width: int, width: int) -> None:
+    With guidance_width > 0 a sinusoid of the guidance weight, through `cond_proj`, is added to that of time: the way a
+    distilled network (MotionLCM) is told how strongly to follow the text.
+    """
+
+    def __init__(self, sinusoid_width: int, width: int, guidance_width: int = 0) -> None:
         super().__init__()
+        self.cond_proj = nn.Linear(guidance_width, sinusoid_width, bias=False) if guidance_width else None
         self.linear_1 = nn.Linear(sinusoid_width, width)
         self.linear_2 = nn.Linear(width, width)
 
-    def forward(self, t: Tensor) -> Tensor:
-        """t: (B,) timesteps -> (B, D) in the dtype of the weights."""
+    def forward(self, t: Tensor, guidance_scale: float | None = None) -> Tensor:
+        """t: (B,) timesteps -> (B, D) in the dtype of the weights; guidance_scale only where guidance_width > 0."""
         weight = self.linear_1.weight
-        return self.linear_2(F.silu(self.linear_1(time_sinusoid(t, weight.shape[1]).to(weight.dtype))))
+        time = time_sinusoid(t, weight.shape[1]).to(weight.dtype)  # (B, sinusoid_width)
+        if self.cond_proj is not None and guidance_scale is not None:
+            w = torch.full_like(t, guidance_scale - 1.0, dtype=torch.float32)
+            time = time + self.cond_proj(guidance_sinusoid(w, self.cond_proj.in_features).to(weight.dtype))
+        return self.linear_2(F.silu(self.linear_1(time)))
 
 
 def time_sinusoid(t: Tensor, width: int) -> Tensor:
@@ -126,6 +135,14 @@ def time_sinusoid(t: Tensor, width: int) -> Tensor:
     exponents = -math.log(10000.0) * torch.arange(half, dtype=torch.float32, device=t.device) / half
     angles = t[:, None].float() * exponents.exp()  # (B, half)
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def guidance_sinusoid(w: Tensor, width: int) -> Tensor:
+    """(B,) -> (B, width) float32: sines then cosines of 1000 w, last frequency 1/10000 (Luo et al. 2023, LCM)."""
+    half = width // 2
+    exponents = -math.log(10000.0) * torch.arange(half, dtype=torch.float32, device=w.device) / (half - 1)
+    angles = 1000.0 * w[:, None].float() * exponents.exp()  # (B, half)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 def frame_mask(lengths: Tensor | Sequence[int], frames: int, device: torch.device | None = None) -> Tensor:

@@ -1,0 +1,50 @@
+"""The published SPM as a reward of features in physical units; implements core.diffusion.protocol's Reward."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from core.models.mld.spm import Spm, SpmConfig
+from core.text.features import TextFeatures
+
+
+class SpmReward(nn.Module):
+    """An SPM with the statistics its training data was normalised by. text: token features of sentence-t5-large."""
+
+    feature_mean: Tensor  # (263,) Mean.npy of the training data
+    feature_std: Tensor  # (263,) Std.npy
+
+    def __init__(self, config: SpmConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or SpmConfig()
+        self.spm = Spm(config)
+        self.register_buffer("feature_mean", torch.zeros(config.features))
+        self.register_buffer("feature_std", torch.ones(config.features))
+
+    def forward(self, features: Tensor, lengths: Tensor, text: TextFeatures) -> Tensor:
+        """Reward (B,) in [-1, 1] of features (B, F, 263); raises ValueError for text of another encoder."""
+        self._check(text)
+        return self.spm((features - self.feature_mean) / self.feature_std, lengths, text.tokens, text.mask)
+
+    def noised(self, x_t: Tensor, t: int, lengths: Tensor, text: TextFeatures) -> Tensor:
+        """Reward (B,) of normalised features x_t (B, F, 263) still at noise level t; t = -1 is the clean end.
+
+        For models that diffuse the features themselves (MDM); ValueError for latents.
+        """
+        self._check(text)
+        if x_t.shape[-1] != self.config.features:
+            raise ValueError(
+                f"the SPM's noise-aware mode reads motions of {self.config.features} features, x_t has "
+                f"{x_t.shape[-1]}: a latent. Use method easytune, or a model without a VAE such as MDM."
+            )
+        time = torch.as_tensor(max(t, 0), device=x_t.device)
+        motion = self.spm.encode_motion(x_t[:, : int(lengths.max())], lengths, time).flatten(1)
+        return torch.cosine_similarity(motion, self.spm.encode_text(text.tokens, text.mask).flatten(1), dim=-1)
+
+    def _check(self, text: TextFeatures) -> None:
+        if text.tokens.shape[-1] != self.config.text_width:
+            raise ValueError(
+                f"text tokens have {text.tokens.shape[-1]} numbers, the SPM knows {self.config.text_width}. "
+                "Use the text encoder sentence-t5-large."
+            )
