@@ -12,7 +12,7 @@ synchronous=FULL, so what was acknowledged survives a kill and a power cut.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -70,7 +70,7 @@ _events = sa.Table(
 _CURRENT_VOTES_SQL = """CREATE VIEW current_votes AS SELECT e.* FROM vote_events AS e
 JOIN (SELECT MAX(id) AS id FROM vote_events GROUP BY pair_id, annotator) AS last_one ON e.id = last_one.id
 WHERE e.kind = 'vote'"""
-_current_votes = sa.table("current_votes", *(sa.column(c.name, c.type) for c in _events.columns))
+current_votes = sa.table("current_votes", *(sa.column(c.name, c.type) for c in _events.columns))
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class PreferenceStore:
         """
         data_dir.mkdir(parents=True, exist_ok=True)
         self.motions = MotionFiles(data_dir / "motions")
-        self._engine = _connect(database or f"sqlite:///{(data_dir / 'arena.db').resolve().as_posix()}")
+        self._engine = connect(database or default_database(data_dir))
         _prepare_schema(self._engine)
 
     def close(self) -> None:
@@ -121,7 +121,7 @@ class PreferenceStore:
         for take in (pair.left, pair.right):
             if not self.motions.path(take.motion_sha256).exists():
                 raise FileNotFoundError(f"Motion {take.motion_sha256} is not stored. Save it before its pair.")
-        with _writing(self._engine) as connection:
+        with writing(self._engine) as connection:
             if connection.scalar(sa.select(sa.literal(1)).where(_pairs.c.id == pair.id)):
                 raise ValueError(f"Pair {pair.id} is already stored. Use a new id.")
             insert = sa.insert(_takes).returning(_takes.c.id)
@@ -136,6 +136,12 @@ class PreferenceStore:
         with self._engine.connect() as connection:
             return _read_pair(connection, pair_id)
 
+    def pairs(self) -> list[Pair]:
+        """All pairs, oldest first."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(_pair_query().order_by(_pairs.c.created, _pairs.c.id))
+            return [_pair(row) for row in rows]
+
     def record_vote(
         self, pair_id: str, verdict: str, annotator: str, code_version: str, response_s: float | None = None
     ) -> Vote:
@@ -144,7 +150,7 @@ class PreferenceStore:
         ValueError for an unknown pair, verdict or a bad name. An earlier vote of the same annotator is superseded.
         """
         verdict, annotator = check_verdict(verdict), check_annotator(annotator)
-        with _writing(self._engine) as connection:
+        with writing(self._engine) as connection:
             pair = _read_pair(connection, pair_id)
             earlier = sa.select(sa.literal(1)).where(_events.c.pair_id == pair_id, _events.c.annotator == annotator)
             vote = Vote(
@@ -164,10 +170,10 @@ class PreferenceStore:
     def undo_vote(self, pair_id: str, annotator: str) -> Vote:
         """Append an undo of the annotator's current vote on this pair; returns that vote, ValueError if none stands."""
         annotator = check_annotator(annotator)
-        with _writing(self._engine) as connection:
-            c = _current_votes.c
+        with writing(self._engine) as connection:
+            c = current_votes.c
             row = connection.execute(
-                sa.select(_current_votes).where(c.pair_id == pair_id, c.annotator == annotator)
+                sa.select(current_votes).where(c.pair_id == pair_id, c.annotator == annotator)
             ).first()
             if row is None:
                 raise ValueError(f"{annotator!r} has no vote on pair {pair_id!r} to undo. Vote first.")
@@ -178,25 +184,38 @@ class PreferenceStore:
 
     def votes(self, pair_id: str | None = None) -> list[Vote]:
         """The votes that stand, oldest first; of one pair, or of all."""
-        query = sa.select(_current_votes).order_by(_current_votes.c.id)
+        query = sa.select(current_votes).order_by(current_votes.c.id)
         if pair_id is not None:
-            query = query.where(_current_votes.c.pair_id == pair_id)
+            query = query.where(current_votes.c.pair_id == pair_id)
         with self._engine.connect() as connection:
             return [_vote(row) for row in connection.execute(query)]
+
+    def events(self) -> list[dict[str, Any]]:
+        """All events, undos and superseded votes included, oldest first: the columns of vote_events by name."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(sa.select(_events).order_by(_events.c.id)).mappings()
+            return [{**row, "created": _utc(row["created"])} for row in rows]
+
+    def add_events(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Append events of another store, as `events` gave them; their pairs must be stored. New ids are given."""
+        rows = [{key: value for key, value in event.items() if key != "id"} for event in events]
+        with writing(self._engine) as connection:
+            if rows:
+                connection.execute(sa.insert(_events), rows)
 
     def recent(self, limit: int = 50, offset: int = 0) -> list[PairRecord]:
         """The newest pairs first, each with its standing votes."""
         query = _pair_query().order_by(_pairs.c.created.desc(), _pairs.c.id).limit(limit).offset(offset)
         with self._engine.connect() as connection:
             pairs = [_pair(row) for row in connection.execute(query)]
-            wanted = sa.select(_current_votes).where(_current_votes.c.pair_id.in_([pair.id for pair in pairs]))
-            votes = [_vote(row) for row in connection.execute(wanted.order_by(_current_votes.c.id))]
+            wanted = sa.select(current_votes).where(current_votes.c.pair_id.in_([pair.id for pair in pairs]))
+            votes = [_vote(row) for row in connection.execute(wanted.order_by(current_votes.c.id))]
         return [PairRecord(pair, tuple(vote for vote in votes if vote.pair_id == pair.id)) for pair in pairs]
 
     def vote_rows(self, annotator: str | None = None) -> list[VoteRow]:
         """The standing votes with their motions, oldest first; of one annotator, or of all. 100,000 take about 1 s."""
-        left, right, c = _takes.alias("l"), _takes.alias("r"), _current_votes.c
-        joined = _current_votes.join(_pairs, _pairs.c.id == c.pair_id)
+        left, right, c = _takes.alias("l"), _takes.alias("r"), current_votes.c
+        joined = current_votes.join(_pairs, _pairs.c.id == c.pair_id)
         joined = joined.join(left, left.c.id == _pairs.c.left_take).join(right, right.c.id == _pairs.c.right_take)
         columns = (left.c.prompt, left.c.motion_sha256, right.c.motion_sha256, c.verdict, c.annotator, c.created)
         query = sa.select(*columns).select_from(joined).order_by(c.id)
@@ -209,11 +228,17 @@ class PreferenceStore:
         """How many pairs and how many standing votes there are."""
         with self._engine.connect() as connection:
             pairs = connection.scalar(sa.select(sa.func.count()).select_from(_pairs))
-            votes = connection.scalar(sa.select(sa.func.count()).select_from(_current_votes))
+            votes = connection.scalar(sa.select(sa.func.count()).select_from(current_votes))
         return int(pairs or 0), int(votes or 0)
 
 
-def _connect(url: str) -> sa.Engine:
+def default_database(data_dir: Path) -> str:
+    """URL of the SQLite file in data_dir, where no other database is named."""
+    return f"sqlite:///{(data_dir / 'arena.db').resolve().as_posix()}"
+
+
+def connect(url: str) -> sa.Engine:
+    """An engine for an SQLAlchemy URL; SQLite is made durable. ValueError, password hidden, if it can't be used."""
     try:
         backend = sa.make_url(url).get_backend_name()
         if backend == "sqlite":
@@ -237,7 +262,7 @@ def _make_durable(connection: Any, _record: Any) -> None:
 
 
 @contextmanager
-def _writing(engine: sa.Engine) -> Iterator[sa.Connection]:
+def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
     """One write transaction. SQLite takes its write lock at once, so reads before the write see no stale state."""
     with engine.begin() as connection:
         if engine.dialect.name == "sqlite":
@@ -268,7 +293,7 @@ def _prepare_schema(engine: sa.Engine) -> None:
 
 
 def _create_schema(engine: sa.Engine) -> None:
-    with _writing(engine) as connection:
+    with writing(engine) as connection:
         inspector = sa.inspect(connection)
         if inspector.has_table("schema_version"):
             return
