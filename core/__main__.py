@@ -8,7 +8,7 @@ import sys
 
 COMMANDS = {
     "prepare": "turn a motion dataset into one compact archive",
-    "train": "train vae, base, reward or judge",
+    "train": "train vae, base, mdm, reward or judge",
     "align": "fine-tune the base model on the reward (easytune, draft, alignprop, drtune, refl)",
     "evaluate": "measure models with the judge and physical metrics",
     "generate": "make motions from prompts and write them to files",

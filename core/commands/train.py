@@ -1,4 +1,4 @@
-"""`python -m core train {vae,base,reward,judge}`; killed runs go on where they left off."""
+"""`python -m core train {vae,base,mdm,reward,judge}`; killed runs go on where they left off."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from core.commands.console import ProgressLine
 from core.train.run import (
     TrainBase,
     TrainJudge,
+    TrainMdm,
     TrainReward,
     TrainVae,
     train_base,
     train_judge,
+    train_mdm,
     train_reward,
     train_vae,
 )
@@ -19,7 +21,13 @@ from core.train.run import (
 
 def main(arguments: list[str]) -> None:
     """Parse and run."""
-    choices = {"vae": TrainVae, "base": TrainBase, "reward": TrainReward, "judge": TrainJudge}
+    choices = {"vae": TrainVae, "base": TrainBase, "mdm": TrainMdm, "reward": TrainReward, "judge": TrainJudge}
     config = tyro.extras.subcommand_cli_from_dict(choices, args=arguments, prog="python -m core train")
-    run = {TrainVae: train_vae, TrainBase: train_base, TrainReward: train_reward, TrainJudge: train_judge}
+    run = {
+        TrainVae: train_vae,
+        TrainBase: train_base,
+        TrainMdm: train_mdm,
+        TrainReward: train_reward,
+        TrainJudge: train_judge,
+    }
     run[type(config)](config, ProgressLine("training"))  # type: ignore[operator]

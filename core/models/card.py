@@ -11,6 +11,7 @@ from core.motion.files import atomic_write
 WHAT = {
     "vae": "Motion VAE: 263 features at 20 fps to latents at 5 Hz and back.",
     "base": "Base text-to-motion model: latent diffusion on the VAE's latents, conditioned on MiniLM tokens.",
+    "mdm": "MDM text-to-motion model: diffusion on the 263 features themselves, conditioned on MiniLM tokens.",
     "reward": "Reward: text-motion similarity that alignment maximises.",
     "judge": "Judge: text-motion evaluator that no alignment ever sees; every figure in the README is measured by it.",
 }

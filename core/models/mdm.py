@@ -128,7 +128,7 @@ class Mdm(nn.Module):
         """Words (B, S, D) put before the sequence, with positions of their own from the far end of the table."""
         if padding is None:
             padding = mask.new_zeros(sequence.shape[:2])
-        positions = self.sequence_pos_encoder.pe[-tokens.shape[1] :, 0]
+        positions = self.sequence_pos_encoder.pe[-tokens.shape[1] :, 0].flip(0)  # word 0 has the last row
         words = self.dropout(self.embed_text(tokens) + positions)
         return torch.cat([words, sequence], dim=1), torch.cat([~mask, padding], dim=1)
 

@@ -44,7 +44,7 @@ class MdmDiffusion(nn.Module):
         self.denoiser = Mdm(config.network)
         self.register_buffer("feature_mean", torch.zeros(config.network.features))
         self.register_buffer("feature_std", torch.ones(config.network.features))
-        self.schedule = SCHEDULER | {"num_train_timesteps": config.timesteps}
+        self.schedule: dict[str, Any] = SCHEDULER | {"num_train_timesteps": config.timesteps}
         self.text_encoder: Any = None  # set by load_diffusion where it isn't the default one
 
     @property

@@ -16,10 +16,12 @@ from core.models.card import write_card
 from core.models.checkpoint import load_vae, save_checkpoint
 from core.models.denoiser import Denoiser, DenoiserConfig
 from core.models.judge import WORD, Judge, JudgeConfig
+from core.models.mdm_diffusion import MdmDiffusion, MdmDiffusionConfig
 from core.models.reward import RewardConfig, RewardModel
 from core.models.vae import MotionVae, VaeConfig, VaeLossWeights, latent_lengths
 from core.text.encoder import CaptionCache, load_text_encoder
 from core.train.loop import Callback, LoopConfig, Task, Trainer, config_of, pick_device
+from core.train.mdm_task import MdmTask
 from core.train.tasks import (
     BaseTask,
     CaptionTable,
@@ -67,6 +69,17 @@ class TrainBase:
 
 
 @dataclass(frozen=True)
+class TrainMdm:
+    """Train MDM, the base model without a VAE, on the features themselves."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: MdmDiffusionConfig = field(default_factory=MdmDiffusionConfig)
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(steps=20_000, batch_size=64, learning_rate=3e-4, ema=0.999)
+    )
+
+
+@dataclass(frozen=True)
 class TrainReward:
     """Train the text-motion reward model that alignment maximises."""
 
@@ -90,7 +103,7 @@ class TrainJudge:
     )
 
 
-TrainConfig = TrainVae | TrainBase | TrainReward | TrainJudge
+TrainConfig = TrainVae | TrainBase | TrainMdm | TrainReward | TrainJudge
 
 
 def motion_sets(data: DataConfig) -> tuple[MotionSet, MotionSet]:
@@ -185,6 +198,20 @@ def train_base(config: TrainBase, callback: Callback | None = None) -> None:
     null = load_text_encoder().encode([""])
     task = BaseTask(Denoiser(config.model).to(device), sets[0], sets[1], null, loop.batch_size, loop.seed)
     _save("base", task, config, *_run("base", task, config, callback))
+
+
+def train_mdm(config: TrainMdm, callback: Callback | None = None) -> None:
+    """Writes checkpoints/mdm. Resumes from runs/mdm. ValueError where the text encoder is not the caption cache's."""
+    loop = config.loop
+    if config.model.text_encoder != "minilm":
+        raise ValueError(f"text_encoder={config.model.text_encoder!r}: training caches hold minilm's features. Use it.")
+    torch.manual_seed(loop.seed)
+    train, val = motion_sets(config.data)
+    cache = caption_cache(config.data, train, val)
+    pairs = [(motions, CaptionTable(motions, cache)) for motions in (train, val)]
+    model = MdmDiffusion(config.model).to(pick_device(loop.device))
+    task = MdmTask(model, pairs[0], pairs[1], loop.batch_size, loop.seed)
+    _save("mdm", task, config, *_run("mdm", task, config, callback))
 
 
 def train_reward(config: TrainReward, callback: Callback | None = None) -> None:
