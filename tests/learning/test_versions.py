@@ -1,0 +1,83 @@
+"""Versions on disk: whole or absent, immutable, chosen by one small file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from core.learning.versions import VersionStore
+
+
+def test_a_new_version_is_listed_in_use_and_loads(versions: VersionStore, make_version: Callable[[], str]) -> None:
+    """Prevents a version that is made but can't be used, or a parent that is forgotten."""
+    assert versions.names() == ["base", "aligned"] and versions.sides() == ("base", "aligned")
+    assert make_version() == "v1"
+    assert versions.names() == ["base", "aligned", "v1"] and versions.sides() == ("base", "v1")
+    version = versions.version("v1")
+    assert (version.parent, version.votes, version.learnt, version.shipped) == ("aligned", 12, ("calmer arms",), False)
+    ours, shipped = versions.load("v1").state_dict(), versions.load("aligned").state_dict()
+    assert all(torch.equal(ours[name], shipped[name]) for name in shipped)
+
+
+def test_rolling_back_and_comparing_with_the_parent(versions: VersionStore, make_version: Callable[[], str]) -> None:
+    """Prevents a roll back that loses the newer version, and a comparison of a version with itself."""
+    make_version(), make_version()
+    assert versions.sides() == ("base", "v2")
+    versions.compare_with_parent("v2")
+    assert versions.sides() == ("v1", "v2")
+    versions.use("v1")
+    assert versions.sides() == ("aligned", "v1") and "v2" in versions.names()
+    versions.use("base")
+    assert versions.sides() == ("aligned", "base")
+    with pytest.raises(ValueError, match="Both sides are 'v2'"):
+        versions.choose("v2", "v2")
+    with pytest.raises(ValueError, match="made from no other"):
+        versions.compare_with_parent("base")
+    with pytest.raises(ValueError, match="Version 'v9' is unknown. Choose one of base, aligned, v1, v2"):
+        versions.use("v9")
+
+
+def test_leftovers_are_swept_at_the_start_only_while_nobody_works(versions: VersionStore, tmp_path: Path) -> None:
+    """Prevents work folders that pile up, and a page whose start deletes the work of a running job."""
+    work = versions.work_folder("dead")
+    work.mkdir(parents=True)
+    (work / "metrics.jsonl").write_text("{}")
+    with versions.lock():
+        VersionStore(versions.checkpoints, tmp_path)
+        assert work.exists()
+    VersionStore(versions.checkpoints, tmp_path)
+    assert not work.exists()
+
+
+def test_half_a_version_is_none(versions: VersionStore, make_version: Callable[[], str]) -> None:
+    """Prevents a folder without weights, or with a damaged config.json, from breaking the list or a choice."""
+    make_version(), make_version()
+    (versions.folder / "v3").mkdir()
+    assert versions.names() == ["base", "aligned", "v1", "v2"]
+    (versions.folder / "v2" / "config.json").write_text("{")
+    assert [version.name for version in versions.versions()] == ["base", "aligned", "v1"]
+    with pytest.raises(ValueError, match="config.json is damaged"):
+        versions.version("v2")
+    (versions.folder / "v2" / "model.safetensors").unlink()
+    assert versions.sides() == versions.default
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", json.dumps({"baseline": "base"})])
+def test_damaged_choice_falls_back_to_the_default(versions: VersionStore, content: str) -> None:
+    """Prevents a page that doesn't start because of one small file."""
+    versions.choose("aligned", "base")
+    (versions.folder / "in_use.json").write_text(content)
+    assert versions.sides() == ("base", "aligned")
+
+
+def test_adapters_of_another_base_are_refused(versions: VersionStore, make_version: Callable[[], str]) -> None:
+    """Prevents noise from adapters that were made for other weights."""
+    make_version()
+    path = versions.folder / "v1" / "config.json"
+    path.write_text(path.read_text().replace(json.loads(path.read_text())["config"]["base"], "0" * 16))
+    with pytest.raises(ValueError, match="aligned from another base"):
+        versions.load("v1")
