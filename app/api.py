@@ -9,7 +9,7 @@ from gradio.events import api
 
 from app.handlers import sentence_of
 from core.engine import Engine
-from core.request import Request
+from core.request import Request, usual_steps
 
 _LOADING_TIMEOUT_S = 120.0
 
@@ -28,12 +28,16 @@ class Api:
         prompt: str,
         duration_s: float | None = None,
         seed: int | None = None,
-        steps: int = 50,
-        guidance_scale: float = 2.5,
-        solver: str = "ddim",
+        steps: int | None = None,
+        guidance_scale: float = Request.guidance_scale,
+        solver: str = Request.solver,
     ) -> dict:
-        """Make and store a pair; waits while the models load. Returns its id, seed and length, not the names."""
+        """Make and store a pair; waits while the models load. Returns its id, seed and length, not the names.
+
+        steps: as many as the solver needs if not given.
+        """
         try:
+            steps = usual_steps(solver) if steps is None else steps
             request = Request(prompt, duration_s, seed, steps, guidance_scale, solver)
             self.engine.wait_until_ready(_LOADING_TIMEOUT_S)
             pair = self.engine.generate(request)

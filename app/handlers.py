@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 log = logging.getLogger(__name__)
 
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}  # for events of the page alone
 EXPECTED = (ValueError, FileNotFoundError, RuntimeError)  # raised by core with a sentence for the user
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from app import texts
-from app.handlers import sentence_of
+from app.handlers import QUIET, sentence_of
 from app.player import MotionPlayer
 from core.engine import Engine
 from core.render.player_pack import pack_pair
@@ -34,10 +34,9 @@ class Library:
         # The table is made in Python: Gradio runs ${...} in anything that a Handlebars template inserts.
         self.table = gr.HTML("", js_on_load=_ROWS_JS, elem_id="history")
         outputs = [self.table, self.summary]
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        tab.select(self.on_show, None, outputs, **quiet)
-        self.refresh.click(self.on_show, None, outputs, **quiet)
-        self.table.click(self.on_replay, None, [self.replay, self.player, self.summary], **quiet)
+        tab.select(self.on_show, None, outputs, **QUIET)
+        self.refresh.click(self.on_show, None, outputs, **QUIET)
+        self.table.click(self.on_replay, None, [self.replay, self.player, self.summary], **QUIET)
 
     def on_show(self) -> dict[Any, Any]:
         """Read the newest pairs."""

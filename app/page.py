@@ -11,6 +11,7 @@ import gradio as gr
 from app import texts
 from app.api import Api
 from app.compare import Compare
+from app.handlers import QUIET
 from app.library import Library
 from app.theme import arena_theme
 from core.engine import Engine
@@ -19,6 +20,7 @@ from core.settings import Settings
 _STATUS_EVERY_S = 0.7
 _CACHE = (3600, 86400)  # seconds: look every hour for copies of downloads older than a day
 _STYLE = Path(__file__).with_name("style.css")
+_SCRIPT = Path(__file__).with_name("page.js")
 _BRAND = '<h1 class="brand">EasyTune <span>Arena</span></h1>'
 
 
@@ -39,6 +41,7 @@ class Page:
                 share=settings.share,
                 theme=arena_theme(),
                 css_paths=[_STYLE],
+                head=f"<script>{_SCRIPT.read_text(encoding='utf-8')}</script>",
                 footer_links=[],
                 allowed_paths=[str((settings.data_dir / "exports").resolve())],
                 ssr_mode=False,  # no second server
@@ -67,8 +70,7 @@ def build(settings: Settings) -> Page:
             with gr.Tab("Library") as library_tab:
                 Library(engine, library_tab)
         timer = gr.Timer(_STATUS_EVERY_S)
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
-        timer.tick(lambda: _loading_state(engine), None, [pill, alert, timer], **quiet)
+        timer.tick(lambda: _loading_state(engine), None, [pill, alert, timer], concurrency_limit=None, **QUIET)
         Api(engine)
     return Page(blocks, engine)
 

@@ -11,6 +11,7 @@ const WAITING_ALPHA = 0.3; // of the bodies that stand on the stage before the f
 const FEET = [10, 11]; // SMPL foot joints
 const TEXT = {
   empty: "Type a prompt and press Generate.",
+  working: "Two models are at work\u2026",
   loading: "Loading the body\u2026",
   webgl: "This browser cannot draw 3D here: WebGL 2 is missing or switched off. The video download still works.",
   lost: "The graphics driver took the 3D view away. It comes back by itself; if not, reload the page.",
@@ -81,6 +82,7 @@ class MotionPlayer {
     this.pack = pack;
     this.started = started;
     this.fresh = true;
+    this.resumes = false;
     this.clock.start(scene.duration, !this.calm);
     this.find("scrub").max = scene.duration;
     const shortest = Math.min(...scene.motions.map((motion) => motion.duration));
@@ -128,6 +130,13 @@ class MotionPlayer {
     this.clock.setPlaying(playing);
     this.last = performance.now();
     this.invalidate();
+  }
+
+  // Stop while a new pair is being made, so that drawing the old one takes nothing from the models; then go on.
+  hold(on) {
+    if (this.root.dataset.state === "empty") this.setState("empty", on ? TEXT.working : TEXT.empty);
+    if (on) this.resumes = this.clock.playing;
+    if (on || this.resumes) this.setPlaying(!on);
   }
 
   seek(time) {
@@ -225,6 +234,7 @@ class MotionPlayer {
     this.element.dataset.firstFrameMs = this.stats.firstFrameMs;
     this.element.dataset.nonce = this.pack.nonce;
     this.setState("ready");
+    this.element.dispatchEvent(new CustomEvent("motionshown", { bubbles: true }));
   }
 
   showTime() {
@@ -346,16 +356,16 @@ class MotionPlayer {
     }
   }
 
-  // Buttons and the slider keep their own keys; everything else belongs to the player.
+  // Buttons and the slider keep their own keys; plain arrows are left to the page around the player, which votes by them.
   key(event) {
     if (!this.pack || event.ctrlKey || event.metaKey || event.altKey) return;
     const typing = event.target.matches("select") || (event.target.matches("input") && event.key !== " ");
     if (typing || (event.target.matches("button") && [" ", "Enter"].includes(event.key))) return;
     const step = 1 / this.scene.fps;
     const turns = { ArrowLeft: [-0.12, 0], ArrowRight: [0.12, 0], ArrowUp: [0, 0.08], ArrowDown: [0, -0.08] };
-    const seeks = { ArrowLeft: this.clock.time - step, ArrowRight: this.clock.time + step, Home: 0, End: this.clock.end };
+    const seeks = { ",": this.clock.time - step, ".": this.clock.time + step, Home: 0, End: this.clock.end };
     const zooms = { "+": 0.9, "=": 0.9, "-": 1.1 };
-    const acts = { " ": "play", l: "loop", o: "overlay", f: "follow", r: "reset" };
+    const acts = { " ": "play", l: "loop", o: "overlay", f: "follow", c: "reset" };
     if (event.shiftKey && event.key in turns) this.camera.turn(-turns[event.key][0], turns[event.key][1]);
     else if (event.key in seeks) this.seek(seeks[event.key]);
     else if (event.key in zooms) this.camera.zoomBy(zooms[event.key]);

@@ -27,6 +27,7 @@ function playerHandle(player) {
     element: player.element,
     play: () => player.setPlaying(true),
     pause: () => player.setPlaying(false),
+    hold: (on) => player.hold(on),
     seek: (time) => player.seek(time),
     act: (name) => player.act(name),
     setSpeed: (speed) => (player.clock.speed = clamp(speed, 0.1, 4)),

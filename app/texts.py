@@ -18,6 +18,9 @@ VERDICT_WORDS = {
     "both_bad": "Both bad",
     "skip": "Skipped",
 }
+_KEYS = (("←", "A"), ("→", "B"), ("↓", "tie"), ("↑", "both bad"), ("S", "skip"), ("Z", "undo"), ("R", "re-roll"))
+_KEYS += (("Space", "play"),)
+KEYS = '<p class="keys"><b>Which one moved better?</b>' + "".join(f"<span><kbd>{key}</kbd> {what}</span>" for key, what in _KEYS) + "</p>"
 WELCOME = "Describe a movement and press Generate. Two models answer; you say which one moved better."
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from core.engine import Engine
-from core.request import MAX_SEED, Request
+from core.request import FAST, MAX_SEED, Request, usual_steps
 from core.settings import ROOT, Settings
 
 
@@ -200,10 +200,11 @@ def test_bad_request_is_one_sentence(changes: dict[str, object], sentence: str) 
 
 
 def test_request_and_sampler_agree_on_defaults() -> None:
-    """Prevents the page from showing other defaults than the command line uses."""
+    """Prevents the page from showing other defaults than the command line uses; only the sampler is the fast one."""
     from core.diffusion.rollout import SamplerConfig
 
-    assert Request("a person walks").sampler() == SamplerConfig()
+    assert Request("a person walks").sampler() == SamplerConfig(FAST.steps, solver=FAST.solver)
+    assert usual_steps(SamplerConfig().solver) == SamplerConfig().steps
 
 
 def test_importing_the_engine_is_light() -> None:

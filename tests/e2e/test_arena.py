@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+from core.engine import Engine
+from core.settings import ROOT, Settings
 
-from core.engine import Engine  # noqa: E402
-from core.settings import ROOT, Settings  # noqa: E402
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 PROMPT = "a tired person walks forward, then waves with the right hand"
 PATIENCE_MS = 600_000  # test machines may be busy; each wait ends as soon as it can
 
-pytestmark = [pytest.mark.e2e, pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")]
+pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +29,6 @@ def checkpoints(tiny_checkpoints: Path) -> Path:
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("arena")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
@@ -74,15 +61,6 @@ def generate(page, prompt: str = PROMPT) -> None:
     page.click("#generate")
     page.wait_for_selector("#vote-left:not([disabled])")
     page.wait_for_selector("#player .mp[data-state=ready]")
-
-
-def type_until_it_stays(page, selector: str, text: str) -> None:
-    """Gradio sets a field's own value a moment after an accordion has opened."""
-    page.fill(selector, text)
-    page.wait_for_timeout(300)
-    while page.input_value(selector) != text:
-        page.fill(selector, text)
-        page.wait_for_timeout(300)
 
 
 def new_picture(page, seen: list[bytes]) -> bytes:
@@ -154,8 +132,8 @@ def test_bad_input_is_one_sentence(app, open_page, prompt: str, guidance: str | 
     page = open_page(app.url)
     page.fill("#prompt textarea", prompt)
     if guidance is not None:
-        page.click("#advanced button")
-        type_until_it_stays(page, "#guidance input", guidance)
+        page.get_by_label("Advanced settings").check()
+        page.fill("#guidance input", guidance)
     page.click("#generate")
     page.wait_for_selector("#notice .notice.error")
     notice = page.inner_text("#notice")

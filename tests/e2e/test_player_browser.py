@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import io
-import shutil
 
+import gradio as gr
 import numpy as np
 import pytest
+from PIL import Image
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+from app.player import MotionPlayer, standalone_html
+from core.body.skinning import forward_joints, ground_offset
+from core.body.smpl_files import load_body
+from core.motion.rotations import rotvec_to_matrix
+from core.motion.skeleton import JOINT
+from core.render.player_pack import pack_pair, relabel
 
-import gradio as gr  # noqa: E402
-from PIL import Image  # noqa: E402
-
-from app.player import MotionPlayer, standalone_html  # noqa: E402
-from core.body.skinning import forward_joints, ground_offset  # noqa: E402
-from core.body.smpl_files import load_body  # noqa: E402
-from core.motion.rotations import rotvec_to_matrix  # noqa: E402
-from core.motion.skeleton import JOINT  # noqa: E402
-from core.render.player_pack import pack_pair, relabel  # noqa: E402
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 PLAYER = "window.__motionPlayers[0]"
 COUNT_CONTEXTS = """
 window.__contexts = 0;
@@ -34,7 +28,7 @@ HTMLCanvasElement.prototype.getContext = function (kind, options) {
 """
 NO_WEBGL = "HTMLCanvasElement.prototype.getContext = () => null;"
 
-pytestmark = [pytest.mark.e2e, pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")]
+pytestmark = pytest.mark.e2e
 
 
 def walking(frames: int = 60) -> tuple[np.ndarray, np.ndarray]:
@@ -80,14 +74,6 @@ def address(tmp_path_factory):
     _, local, _ = page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False)
     yield local
     page.close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 def open_page(browser, address: str, script: str = COUNT_CONTEXTS, **options):
@@ -254,7 +240,7 @@ def test_keyboard_plays_steps_and_switches(shown):
     shown.keyboard.press("Space")
     assert not shown.evaluate(f"{PLAYER}.playing")
     at(shown, 1.0)
-    shown.keyboard.press("ArrowRight")
+    shown.keyboard.press(".")
     assert shown.evaluate(f"{PLAYER}.time") == pytest.approx(1.05)
     shown.keyboard.press("l")
     assert shown.get_attribute("[data-act=loop]", "aria-pressed") == "false"
