@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import core
+from core.learning.versions import VersionStore
 from core.motion.skeleton import FPS, MIN_FRAMES
 from core.preference.store import PreferenceStore
 from core.preference.types import Pair, Take, Vote, new_pair_id, now
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 
 Progress = Callable[[float, str], object]  # fraction done in 0-1, what is being done
 _TEXT_ENCODER = "minilm"
+_MAX_LOADED = 4  # model versions in memory
 _WARM_UP_PROMPT = "a person walks forward"
 
 
@@ -59,12 +61,14 @@ class _Models:
 
 
 class Engine:
-    """Two model versions, one store, one body."""
+    """Model versions of which two are compared, one store, one body."""
 
     def __init__(self, settings: Settings) -> None:
         """Open the store under settings.data_dir. ValueError if its database can't be used."""
         self.settings = settings
         self.store = PreferenceStore(settings.data_dir, settings.database)
+        self.versions = VersionStore(settings.checkpoints, settings.data_dir, (settings.baseline, settings.candidate))
+        self.vote_listeners: list[Callable[[Vote], object]] = []  # called after each vote; what they raise is logged
         self._status = Status(False, "Waiting to load the models")
         self._settled = threading.Event()  # ready, or failed for good
         self._inference = threading.Lock()
@@ -102,9 +106,8 @@ class Engine:
             self._settled.set()
 
     def _load_models(self) -> None:
-        versions = dict.fromkeys((self.settings.baseline, self.settings.candidate))
+        versions = dict.fromkeys(self.versions.sides())
         self._say("Loading PyTorch")
-        from core.models.checkpoint import load_diffusion  # imports torch: seconds
         from core.text.encoder import load_text_encoder
         from core.text.familiarity import FamiliarityIndex
         from core.train.loop import pick_device
@@ -113,7 +116,7 @@ class Engine:
         diffusion = {}
         for version in versions:
             self._say(f"Loading the model '{version}'")
-            diffusion[version] = load_diffusion(self.settings.checkpoints, device, version)
+            diffusion[version] = self.versions.load(version, device)
         weights = {version: weights_sha256(model) for version, model in diffusion.items()}
         self._say("Loading the text encoder")
         encoder = load_text_encoder(_TEXT_ENCODER, device)
@@ -164,8 +167,9 @@ class Engine:
         models = self._require_models()
         seed = random_seed() if request.seed is None else request.seed
         frames = round((request.duration_s or self.suggest_duration_s(request.prompt)) * FPS)
-        versions = (self.settings.baseline, self.settings.candidate)
+        versions = self.versions.sides()
         with self._inference:
+            self._bring_in(models, versions)
             motions = [
                 self._sample(models, version, request, frames, seed, _share(progress, i, len(versions)))
                 for i, version in enumerate(versions)
@@ -179,7 +183,13 @@ class Engine:
 
     def vote(self, pair_id: str, verdict: str, annotator: str, response_s: float | None = None) -> Vote:
         """Record a vote; returned only when it is safely on the disk. It names the versions, so it reveals them."""
-        return self.store.record_vote(pair_id, verdict, annotator, core.__version__, response_s)
+        vote = self.store.record_vote(pair_id, verdict, annotator, core.__version__, response_s)
+        for listener in self.vote_listeners:
+            try:
+                listener(vote)
+            except Exception:
+                log.exception("The vote is stored; what should follow it failed")
+        return vote
 
     def undo_vote(self, pair_id: str, annotator: str) -> Vote:
         """Take the annotator's vote on this pair back; the events of both stay recorded."""
@@ -191,6 +201,9 @@ class Engine:
         ValueError if the version it was made by is not the one loaded.
         """
         models = self._require_models()
+        if take.model_version in self.versions.names():
+            with self._inference:
+                self._bring_in(models, (take.model_version,))
         if models.weights_sha256.get(take.model_version) != take.weights_sha256:
             raise ValueError(
                 f"The take was made by '{take.model_version}', weights {take.weights_sha256}, which are not loaded. "
@@ -199,6 +212,16 @@ class Engine:
         request = Request(take.prompt, take.duration_s, take.seed, take.steps, take.guidance_scale, take.solver)
         with self._inference:
             return self._sample(models, take.model_version, request, take.frames, take.seed)
+
+    def _bring_in(self, models: _Models, versions: tuple[str, ...]) -> None:
+        """Load versions that are not loaded yet; the longest unused ones make room. Call it inside the lock."""
+        for version in versions:
+            model = models.diffusion.pop(version, None) or self.versions.load(version, models.device)
+            models.diffusion[version] = model  # now the last used
+            if version not in models.weights_sha256:
+                models.weights_sha256[version] = weights_sha256(model)
+        for version in list(models.diffusion)[:-_MAX_LOADED]:
+            del models.diffusion[version]
 
     def _sample(
         self, models: _Models, version: str, request: Request, frames: int, seed: int, callback: Any = None
