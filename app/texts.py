@@ -18,9 +18,10 @@ VERDICT_WORDS = {
     "both_bad": "Both bad",
     "skip": "Skipped",
 }
-_KEYS = (("←", "A"), ("→", "B"), ("↓", "tie"), ("↑", "both bad"), ("S", "skip"), ("Z", "undo"), ("R", "re-roll"))
-_KEYS += (("Space", "play"),)
-KEYS = '<p class="keys"><b>Which one moved better?</b>' + "".join(f"<span><kbd>{key}</kbd> {what}</span>" for key, what in _KEYS) + "</p>"
+_KEYS = [("←", "A"), ("→", "B"), ("↓", "tie"), ("↑", "both bad"), ("S", "skip")]  # as app/page.js
+_KEYS += [("Z", "undo"), ("R", "re-roll"), ("Space", "play")]
+_CAPS = "".join(f"<span><kbd>{key}</kbd> {what}</span>" for key, what in _KEYS)
+KEYS = f'<p class="keys"><b>Which one moved better?</b>{_CAPS}</p>'
 WELCOME = "Describe a movement and press Generate. Two models answer; you say which one moved better."
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from core.engine import Engine
+from core.preference.store import PreferenceStore
 from core.settings import ROOT, Settings
 
 PROMPT = "a tired person walks forward, then waves with the right hand"
@@ -141,15 +142,66 @@ def test_bad_input_is_one_sentence(app, open_page, prompt: str, guidance: str | 
     assert page.is_enabled("#generate") and page.is_disabled("#vote-left")
 
 
+def test_cancel_frees_the_page_and_stores_nothing(app, open_page, data_dir: Path) -> None:
+    """Prevents a page that is stuck in a run nobody wants, and half a pair in the history."""
+    store = PreferenceStore(data_dir)
+    before = store.counts()
+    page = open_page(app.url)
+    page.wait_for_selector("#status .ready")
+    page.fill("#prompt textarea", PROMPT)
+    page.get_by_label("Reference").check()
+    page.get_by_label("Advanced settings").check()
+    page.fill("#steps input", "1000")
+    page.click("#generate")
+    page.wait_for_selector("#working .progress-bar")
+    assert not page.is_visible("#generate")
+    page.click("#cancel")
+    page.wait_for_selector("#generate")
+    assert "Cancelled" in page.inner_text("#notice")
+    assert page.is_disabled("#vote-left") and store.counts() == before
+
+
+def test_keyboard_alone_votes_undoes_and_goes_on(app, open_page, data_dir: Path) -> None:
+    """Prevents keys that vote while a prompt is typed, and an undo that leaves the names on the screen."""
+    page = open_page(app.url)
+    page.focus("#prompt textarea")
+    page.keyboard.type("a person zigzags, runs and stops")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#vote-left:not([disabled])")
+    page.wait_for_timeout(500)  # keys right after a new pair are taken for late answers to the one before
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_selector("#reveal .reveal")
+    assert page.locator("#player .mp-chip b").first.inner_text() != "A"
+    page.keyboard.press("z")
+    page.wait_for_function("document.querySelector('#player .mp-chip b').textContent === 'A'")
+    page.wait_for_selector("#vote-left:not([disabled])")
+    page.keyboard.press("ArrowDown")
+    page.wait_for_selector("#reveal .reveal")
+    pair_of_prompt = next(r for r in PreferenceStore(data_dir).recent() if "zigzags" in r.pair.left.prompt)
+    (vote,) = pair_of_prompt.votes
+    assert vote.verdict == "tie" and not vote.blind
+    nonce = page.locator("#player [data-nonce]").get_attribute("data-nonce")
+    page.keyboard.press("r")
+    page.wait_for_selector(f"#player [data-nonce]:not([data-nonce='{nonce}'])")
+    page.keyboard.press("Space")
+    page.wait_for_selector("#player .mp:not([data-playing])")
+
+
 def test_download_names_keep_the_secret(app, open_page) -> None:
-    """Prevents a file name that tells the voter which model is which."""
+    """Prevents a file name, or a page inside a file, that tells the voter which model is which."""
     page = open_page(app.url)
     generate(page, "a person bows")
+    features, player = (download(page, name) for name in ("B npy", "3D page"))
+    assert re.fullmatch(r"arena-[0-9a-f]{12}-B\.npy", features.suggested_filename)
+    assert np.load(features.path()).shape[1] == 263
+    assert re.fullmatch(r"arena-[0-9a-f]{12}\.html", player.suggested_filename)
+    assert not re.search("aligned|EasyTune", player.path().read_text())
+
+
+def download(page, name: str):
     with page.expect_download() as caught:
-        page.get_by_role("button", name="B npy").click()
-    name = caught.value.suggested_filename
-    assert re.fullmatch(r"arena-[0-9a-f]{12}-B\.npy", name)
-    assert np.load(caught.value.path()).shape[1] == 263
+        page.get_by_role("button", name=name).click()
+    return caught.value
 
 
 def test_library_shows_what_was_typed_as_text_and_replays_it(app, open_page) -> None:
