@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ import tyro
 from core.commands.console import ProgressLine
 from core.data.compose import action_group
 from core.data.dataset import MotionSet, SetConfig, load_set
+from core.data.mixture import SUFFIX, read_mixture
+from core.diffusion.protocol import MotionDiffusion
 from core.diffusion.rollout import SamplerConfig, sample_motions
 from core.metrics.evaluate import EvaluationConfig, EvaluationSet, Features, Judge, evaluate
 from core.metrics.report import EvaluationReport
@@ -47,10 +49,19 @@ class Evaluate:
 def main(arguments: list[str]) -> None:
     """Parse and run."""
     config = tyro.cli(Evaluate, args=arguments, prog="python -m core evaluate")
-    report = run(config)
-    for path in report.save(config.out, config.split):
-        log.info("wrote %s", path)
-    print(report.to_markdown())
+    for name, part in reported_sets(config).items():
+        report = run(part)
+        for path in report.save(part.out, part.split):
+            log.info("wrote %s", path)
+        print(f"{name}\n\n{report.to_markdown()}" if name else report.to_markdown())
+
+
+def reported_sets(config: Evaluate) -> dict[str, Evaluate]:
+    """Heading -> what to measure: the archive, or each set of a mixture by itself, in a folder of its own."""
+    if config.archive.suffix != SUFFIX or not config.archive.is_file():
+        return {"": config}
+    archives = read_mixture(config.archive)
+    return {path.stem: replace(config, archive=path, out=config.out / path.stem) for path in archives}
 
 
 def run(config: Evaluate) -> EvaluationReport:
@@ -89,7 +100,7 @@ def reconstructions(vae: MotionVae, motions: MotionSet) -> list[np.ndarray]:
 
 
 def generator(
-    model: torch.nn.Module, encoder: TextEncoder, captions: Sequence[str], motions: MotionSet, config: Evaluate
+    model: MotionDiffusion, encoder: TextEncoder, captions: Sequence[str], motions: MotionSet, config: Evaluate
 ) -> Callable[[int], Features]:
     """Noise seed -> one motion per caption, as long as the real one; prompt i takes seed * 1,000,003 + i."""
 

@@ -17,13 +17,16 @@ from typing import IO
 
 import numpy as np
 
+from core.data.captioned import is_prepared, load_prepared
 from core.data.captions import canonical_caption, caption
 from core.data.clips import Clip, ClipArchive, load_archive, pose_joints
 from core.data.compose import Composer, Mix, Recipe, realize
+from core.data.mixture import SUFFIX, mix, read_mixture
+from core.data.motion_set import MotionSet as MotionSet
 from core.data.prepare import HELD_OUT
 from core.motion.features import extract_features
 from core.motion.files import atomic_write
-from core.motion.skeleton import MIN_FRAMES
+from core.motion.skeleton import MIN_FRAMES, N_FEATURES
 
 log = logging.getLogger(__name__)
 FORMAT = 1  # of the cached set; raise it when recipes, captions or features change
@@ -38,37 +41,6 @@ class SetConfig:
     captions: int = 2  # paraphrases per item
     seed: int = 0
     mix: Mix = field(default_factory=Mix)
-
-
-@dataclass(frozen=True)
-class MotionSet:
-    """N motions end to end. features: (sum F, 263) float16 or float32; starts: (N + 1,); captions: N tuples."""
-
-    features: np.ndarray
-    starts: np.ndarray
-    captions: tuple[tuple[str, ...], ...]
-    canonical: tuple[str, ...]
-    meanings: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Frames (N,) of each motion."""
-        return np.diff(self.starts)
-
-    def motion(self, i: int) -> np.ndarray:
-        """Features (F, 263) float32 of motion i."""
-        return self.features[self.starts[i] : self.starts[i + 1]].astype(np.float32)
-
-    def batch(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Zero-padded features (B, max F, 263) float32 and lengths (B,) int64."""
-        lengths = self.lengths[np.asarray(indices)]
-        out = np.zeros((len(lengths), int(lengths.max()), self.features.shape[1]), dtype=np.float32)
-        for row, (i, n) in enumerate(zip(indices, lengths, strict=True)):
-            out[row, :n] = self.features[self.starts[i] : self.starts[i] + n]
-        return out, lengths.astype(np.int64)
 
 
 def features_of(recipe: Recipe, clips: Sequence[Clip], rest: np.ndarray) -> np.ndarray:
@@ -131,8 +103,16 @@ def load_set(
 ) -> MotionSet:
     """The set of `config` from the archive, built once and cached in `cache/` beside it.
 
-    Raises FileNotFoundError or ValueError as load_archive does, and ValueError naming a damaged cache file.
+    A prepared set with captions of its own (HumanML3D, BVH folders ...) is taken as it is, a mixture
+    (core.data.mixture) as the sets it names. Raises FileNotFoundError or ValueError as load_archive does, and
+    ValueError naming a damaged cache file or motions that are not of 263 features.
     """
+    if archive_path.suffix == SUFFIX and archive_path.is_file():
+        weights = read_mixture(archive_path)
+        sets = [load_set(path, config, callback) for path in weights]
+        return mix(sets, list(weights.values()) if config.split == "train" else [1.0] * len(sets))
+    if is_prepared(archive_path):
+        return _of_263(load_prepared(archive_path, config.split), archive_path)
     archive_hash = hashlib.sha256(archive_path.read_bytes()).hexdigest() if archive_path.exists() else ""
     archive = load_archive(archive_path)
     key = hashlib.sha256(repr((FORMAT, archive_hash, sorted(asdict(config).items()))).encode()).hexdigest()[:16]
@@ -142,6 +122,15 @@ def load_set(
         made = build_set(archive, config, callback=callback)
         atomic_write(path, partial(_write_set, made))
     return _read_set(path)
+
+
+def _of_263(made: MotionSet, path: Path) -> MotionSet:
+    if made.features.shape[1] != N_FEATURES:
+        raise ValueError(
+            f"{path} holds motions of {made.features.shape[1]} features, our models take {N_FEATURES}. "
+            "KIT-ML's 251 are for reading and for its own evaluator; train on another set."
+        )
+    return made
 
 
 def _write_set(made: MotionSet, file: IO[bytes]) -> None:

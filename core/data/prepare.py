@@ -17,8 +17,9 @@ import numpy as np
 
 from core.data.bandai import read_dataset
 from core.data.captions import action_of, mirror_action, style_of
-from core.data.clips import SPLITS, Clip, ClipArchive, clip_joints, save_archive
-from core.motion.skeleton import FPS, LEFT_FOOT, RIGHT_FOOT
+from core.data.clips import SPLITS, Clip, ClipArchive, save_archive
+from core.data.retarget import standing_heights
+from core.motion.skeleton import FPS
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,6 @@ HELD_OUT: frozenset[tuple[str, str]] = frozenset(
         ("walk-right", "proud"),
     }
 )
-STANDING_SPEED = 0.05  # m/s: slower toes are on the floor
 
 
 def prepare_bandai(
@@ -59,12 +59,7 @@ def lower_to_floor(clips: Sequence[Clip], rest: np.ndarray) -> list[Clip]:
     One height for all, because the dataset has one floor: per-clip minima would sink whoever walks on tiptoe.
     Raises ValueError when no clip has a standing foot.
     """
-    heights = []
-    for clip in clips:
-        toes = clip_joints(clip, rest)[:, [LEFT_FOOT[1], RIGHT_FOOT[1]]]
-        still = np.linalg.norm(np.diff(toes, axis=0), axis=-1) * FPS < STANDING_SPEED
-        heights.append(toes[1:, :, 1][still])
-    standing = np.concatenate(heights)
+    standing = np.concatenate([standing_heights(clip, rest) for clip in clips])
     if not len(standing):
         raise ValueError(f"no foot stands still in any of the {len(clips)} clips, so the floor is unknown. Add clips.")
     floor = float(np.median(standing))

@@ -1,0 +1,186 @@
+"""HumanML3D and KIT-ML as their repositories lay them out.
+
+    new_joint_vecs/NAME.npy   features (F, 263 or 251)      Mean.npy, Std.npy   (263 or 251,)
+    texts/NAME.txt            caption#word/POS ...#from#to  train.txt, val.txt, test.txt   one NAME a line
+
+from and to are seconds; 0 and 0 (or nothing, or nan) mean the whole motion, others a segment that becomes a motion of
+its own. Which motions count is as published (Guo et al. 2022): at least 40 frames (KIT: 24), fewer than 200, at most
+the first 196 of them. Left out beyond that: motions with NaN, and the second of two equal captions of one motion.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from core.data.captioned import CaptionedMotion, PreparedSet
+from core.motion.features import extract_features, recover_joints
+from core.motion.skeleton import MAX_FRAMES
+
+TOO_LONG = 200  # frames; motions as long as that are left out as published
+SPLITS = ("train", "val", "test")
+Callback = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What tells the two datasets apart."""
+
+    name: str
+    features: int
+    fps: float
+    min_frames: int
+
+
+HUMANML3D = Layout("HumanML3D", 263, 20.0, 40)
+KIT = Layout("KIT-ML", 251, 12.5, 24)
+
+
+@dataclass(frozen=True)
+class TextLine:
+    """One line of a text file; start_s = end_s = 0: the whole motion."""
+
+    caption: str
+    start_s: float
+    end_s: float
+
+    @property
+    def whole(self) -> bool:
+        """Whether the caption is of the whole motion."""
+        return self.start_s == 0.0 and self.end_s == 0.0
+
+
+def read_humanml3d(
+    path: Path,
+    layout: Layout = HUMANML3D,
+    callback: Callback | None = None,
+    offsets: np.ndarray | None = None,
+) -> PreparedSet:
+    """All usable motions below `path`, by split; the rest is counted by reason.
+
+    offsets (22, 3): rest offsets of our body; then features are extracted anew in our convention "smpl" from the
+    joints (263 only), else they stay as published. Raises FileNotFoundError naming the missing file or folder, and
+    ValueError for statistics of another width.
+    """
+    _check_folder(path)
+    prepared = PreparedSet(layout.name, layout.fps, statistics=_statistics(path, layout))
+    names = {split: _names(path / f"{split}.txt") for split in SPLITS}
+    done, total = 0, sum(map(len, names.values()))
+    for split in SPLITS:
+        motions = prepared.splits.setdefault(split, [])
+        for name in names[split]:
+            motions += _motions(path, name, layout, prepared.skipped)
+            done += 1
+            if callback:
+                callback(done, total, name)
+    if offsets is not None:
+        prepared.splits = {s: [_in_our_convention(m, offsets) for m in ms] for s, ms in prepared.splits.items()}
+    return prepared
+
+
+def _check_folder(path: Path) -> None:
+    for needed in ("new_joint_vecs", "texts"):
+        if not (path / needed).is_dir():
+            hint = " Unpack texts.zip there." if (path / f"{needed}.zip").is_file() else ""
+            raise FileNotFoundError(f"{path / needed} is not a folder. Give the dataset's own folder.{hint}")
+    for needed in ("Mean.npy", "Std.npy", *(f"{split}.txt" for split in SPLITS)):
+        if not (path / needed).is_file():
+            raise FileNotFoundError(f"{path / needed} is missing. Give the dataset's own folder, complete.")
+
+
+def _statistics(path: Path, layout: Layout) -> dict[str, np.ndarray]:
+    arrays = {name: np.load(path / f"{name}.npy", allow_pickle=False).astype(np.float32) for name in ("Mean", "Std")}
+    for name, array in arrays.items():
+        if array.shape != (layout.features,):
+            raise ValueError(
+                f"{path / name}.npy has shape {array.shape}, {layout.name} needs ({layout.features},). "
+                "Is it the other of humanml3d and kit?"
+            )
+    return arrays
+
+
+def _names(path: Path) -> list[str]:
+    return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+
+
+def parse_texts(text: str, skipped: Counter[str]) -> list[TextLine]:
+    """The captions of a text file: any line ends, empty or nan tags as 0, equal lines once. Others are counted."""
+    lines: list[TextLine] = []
+    for row in text.lstrip("\ufeff").splitlines():
+        if not row.strip():
+            continue
+        caption, _, rest = row.strip().partition("#")
+        tags = [*rest.split("#")[1:3], "", ""][:2]
+        try:
+            line = TextLine(" ".join(caption.split()), *(_seconds(tag) for tag in tags))
+        except ValueError:
+            skipped["captions with unreadable times"] += 1
+            continue
+        if not line.caption:
+            skipped["empty captions"] += 1
+        elif line in lines:
+            skipped["captions that repeat another of the motion"] += 1
+        else:
+            lines.append(line)
+    return lines
+
+
+def _seconds(tag: str) -> float:
+    value = float(tag) if tag.strip() else 0.0
+    return 0.0 if math.isnan(value) else value
+
+
+def _motions(path: Path, name: str, layout: Layout, skipped: Counter[str]) -> list[CaptionedMotion]:
+    """The motion of one name with the captions of all of it, and its captioned segments."""
+    features, texts = path / "new_joint_vecs" / f"{name}.npy", path / "texts" / f"{name}.txt"
+    if not features.is_file() or not texts.is_file():
+        skipped["names without a motion or a text file"] += 1
+        return []
+    try:
+        motion = np.load(features, allow_pickle=False)
+    except (ValueError, OSError, EOFError):
+        skipped["motion files that can't be read"] += 1
+        return []
+    if problem := _problem(motion, layout):
+        skipped[problem] += 1
+        return []
+    lines = parse_texts(texts.read_text(encoding="utf-8", errors="replace"), skipped)
+    whole = tuple(line.caption for line in lines if line.whole)
+    found = [CaptionedMotion(name, motion[:MAX_FRAMES], whole)] if whole else []
+    for line in lines:
+        if not line.whole:
+            found += _segment(name, motion, line, layout, skipped)
+    if not found:
+        skipped["motions without a usable caption"] += 1
+    return found
+
+
+def _problem(motion: np.ndarray, layout: Layout) -> str | None:
+    """Why a motion is left out, as a plural, or None."""
+    if motion.ndim != 2 or motion.shape[1] != layout.features:
+        return f"motions of another shape than (F, {layout.features})"
+    if not np.isfinite(motion).all():
+        return "motions with NaN"
+    if len(motion) < layout.min_frames:
+        return f"motions shorter than {layout.min_frames} frames"
+    return f"motions of {TOO_LONG} frames or more" if len(motion) >= TOO_LONG else None
+
+
+def _segment(
+    name: str, motion: np.ndarray, line: TextLine, layout: Layout, skipped: Counter[str]
+) -> list[CaptionedMotion]:
+    part = motion[max(0, int(line.start_s * layout.fps)) : max(0, int(line.end_s * layout.fps))]
+    if len(part) < layout.min_frames:
+        skipped[f"segments shorter than {layout.min_frames} frames"] += 1
+        return []
+    return [CaptionedMotion(f"{name}#{line.start_s:g}-{line.end_s:g}", part[:MAX_FRAMES], (line.caption,))]
+
+
+def _in_our_convention(motion: CaptionedMotion, offsets: np.ndarray) -> CaptionedMotion:
+    joints = recover_joints(motion.features)
+    return CaptionedMotion(motion.name, extract_features(joints, tgt_offsets=offsets), motion.captions)

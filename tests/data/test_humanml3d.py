@@ -1,0 +1,157 @@
+"""HumanML3D and KIT-ML folders made here with every oddity of the real ones; counts are exact."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.__main__ import main
+from core.data.captioned import PreparedSet, load_prepared, load_statistics, save_prepared
+from core.data.dataset import SetConfig, load_set
+from core.data.humanml3d import HUMANML3D, KIT, Layout, parse_texts, read_humanml3d
+
+WALK = "a man walks forward.#a/DET man/NOUN walk/VERB forward/ADV#0.0#0.0"
+# name -> (frames, text). 20 clips; what the reader must make of each stands beside it.
+CLIPS: dict[str, tuple[int, str]] = {
+    "000000": (100, f"{WALK}\n"),  # 1 motion
+    "000001": (40, f"{WALK}\r\nhe strolls#he/PRON stroll/VERB#0.0#0.0\r\n"),  # Windows line ends, 2 captions
+    "000002": (39, WALK),  # too short
+    "000003": (200, WALK),  # too long as published
+    "000004": (199, WALK),  # kept, cut to 196
+    "000005": (120, f"{WALK}\nhe sits#he/PRON sit/VERB#1.0#4.0"),  # whole and a segment of 60
+    "000006": (120, "he jumps#he/PRON jump/VERB#2.0#5.5"),  # a segment only, 70 frames
+    "000007": (120, f"{WALK}\nhe nods#he/PRON nod/VERB#1.0#2.0"),  # segment of 20 frames: too short
+    "000008": (80, "he turns#he/PRON turn/VERB##"),  # empty tags
+    "000009": (80, "he turns#he/PRON turn/VERB#nan#nan"),  # nan tags
+    "000010": (80, "he turns"),  # no tags at all
+    "000011": (80, f"{WALK}\n{WALK}\n"),  # the same caption twice
+    "000012": (80, f"#a/DET#0.0#0.0\n{WALK}"),  # an empty caption
+    "000013": (80, ""),  # no caption at all
+    "000014": (80, f"{WALK}\nhe hops#hop/VERB#soon#0.0"),  # an unreadable time
+    "000015": (80, WALK),  # holds NaN
+    "000016": (80, WALK),  # of another width
+    "000017": (80, f"\ufeff{WALK}\n\n   \n"),  # byte order mark, blank lines
+    "000018": (120, f"{WALK}\nhe lies#he/PRON lie/VERB#4.0#99.0"),  # a segment that ends beyond: 40 frames left
+    "M000019": (80, WALK),  # a mirrored clip
+}
+SPLITS = {"train": list(CLIPS)[:16] + ["999999"], "val": list(CLIPS)[16:18], "test": list(CLIPS)[18:]}
+
+
+def make_folder(path: Path, layout: Layout, clips: dict[str, tuple[int, str]] = CLIPS) -> Path:
+    rng = np.random.default_rng(0)
+    for folder in ("new_joint_vecs", "texts", "new_joints"):
+        (path / folder).mkdir(parents=True)
+    for name, (frames, text) in clips.items():
+        width = layout.features + (name == "000016")
+        motion = rng.normal(size=(frames, width)).astype(np.float32)
+        motion[5, 3] = np.nan if name == "000015" else motion[5, 3]
+        np.save(path / "new_joint_vecs" / f"{name}.npy", motion)
+        (path / "texts" / f"{name}.txt").write_bytes(text.encode())
+    for split, names in SPLITS.items():
+        (path / f"{split}.txt").write_text("\r\n".join(n for n in names if n in clips or n == "999999") + "\r\n")
+    np.save(path / "Mean.npy", np.zeros(layout.features, np.float32))
+    np.save(path / "Std.npy", np.ones(layout.features, np.float32))
+    return path
+
+
+def counts(prepared: PreparedSet) -> dict[str, int]:
+    return {split: len(motions) for split, motions in prepared.splits.items()}
+
+
+def test_humanml3d_with_all_its_oddities(tmp_path):
+    """Prevents motions lost or invented: every clip of the table above is accounted for."""
+    seen: list[str] = []
+    folder = make_folder(tmp_path / "h3d", HUMANML3D)
+    prepared = read_humanml3d(folder, callback=lambda done, total, name: seen.append(f"{done}/{total}"))
+    assert counts(prepared) == {"train": 13, "val": 1, "test": 3}
+    motions = {m.name: m for split in prepared.splits.values() for m in split}
+    assert prepared.skipped == Counter(
+        {
+            "motions shorter than 40 frames": 1,
+            "motions of 200 frames or more": 1,
+            "segments shorter than 40 frames": 1,
+            "captions that repeat another of the motion": 1,
+            "empty captions": 1,
+            "motions without a usable caption": 1,
+            "captions with unreadable times": 1,
+            "motions with NaN": 1,
+            "motions of another shape than (F, 263)": 1,
+            "names without a motion or a text file": 1,
+        }
+    )
+    assert len(motions["000004"].features) == 196
+    assert motions["000001"].captions == ("a man walks forward.", "he strolls")
+    original = np.load(folder / "new_joint_vecs" / "000006.npy")
+    assert np.array_equal(motions["000006#2-5.5"].features, original[40:110])
+    assert len(motions["000005#1-4"].features) == 60 and "000006" not in motions
+    assert all(motions[name].captions == ("he turns",) for name in ("000008", "000009", "000010"))
+    assert motions["000017"].captions == ("a man walks forward.",)
+    assert len(motions["000018#4-99"].features) == 40
+    assert seen[-1] == "21/21" and "17 motions (13 train, 1 val, 3 test)" in prepared.summary()
+
+
+def test_kit_in_its_own_width_and_rate(tmp_path):
+    """Prevents KIT-ML's 251 features, 12.5 fps and 24-frame minimum from being read as HumanML3D's."""
+    clips = {"00001": (24, WALK), "00002": (23, WALK), "00003": (120, "he sits#sit/VERB#2.0#4.0")}
+    folder = make_folder(tmp_path / "kit", KIT, clips)
+    (folder / "train.txt").write_text("00001\n00002\n00003\n")
+    prepared = read_humanml3d(folder, KIT)
+    assert counts(prepared) == {"train": 2, "val": 0, "test": 0}
+    assert [len(m.features) for m in prepared.splits["train"]] == [24, 25]  # frames 25 to 50 at 12.5 fps
+    assert prepared.skipped == Counter({"motions shorter than 24 frames": 1})
+    save_prepared(tmp_path / "kit.npz", prepared)
+    assert load_prepared(tmp_path / "kit.npz", "train").features.shape == (49, 251)
+    with pytest.raises(ValueError, match="251 features, our models take 263"):
+        load_set(tmp_path / "kit.npz", SetConfig("train"))
+    with pytest.raises(ValueError, match="Is it the other of humanml3d and kit?"):
+        read_humanml3d(folder)
+
+
+def test_prepare_and_load(tmp_path, caplog):
+    """Prevents a prepared archive that differs from what was read, and statistics lost on the way."""
+    folder = make_folder(tmp_path / "h3d", HUMANML3D)
+    with caplog.at_level("INFO"):
+        assert main(["prepare", "humanml3d", str(folder), "--out", str(tmp_path / "h3d.npz")]) == 0
+    assert "HumanML3D: 17 motions" in caplog.text and "left out: 1 motions shorter than 40 frames" in caplog.text
+    test = load_set(tmp_path / "h3d.npz", SetConfig("test"))
+    assert len(test) == 3 and test.features.dtype == np.float32
+    assert np.array_equal(test.motion(2), np.load(folder / "new_joint_vecs" / "M000019.npy"))
+    train = load_set(tmp_path / "h3d.npz", SetConfig("train"))
+    assert len(train) == 13 and train.features.dtype == np.float16
+    assert train.captions[0] == ("a man walks forward.",) * 2  # as many as the richest motion has
+    assert train.meanings[0] == "text:a-man-walks-forward" == train.meanings[2]
+    assert set(load_statistics(tmp_path / "h3d.npz")) == {"Mean", "Std"}
+    with pytest.raises(ValueError, match="has no split 'heldout'. Choose one of test, train, val"):
+        load_set(tmp_path / "h3d.npz", SetConfig("heldout"))
+
+
+def test_our_convention_keeps_the_joints(tmp_path, make_clip, rest):
+    """Prevents a change of convention that moves the body."""
+    from core.data.folders import clip_features
+    from core.motion.features import recover_joints
+    from core.motion.skeleton import N_JOINTS, PARENTS
+
+    folder = make_folder(tmp_path / "h3d", HUMANML3D, {"000000": (100, WALK)})
+    features = clip_features(make_clip(), rest)
+    np.save(folder / "new_joint_vecs" / "000000.npy", features)
+    offsets = rest[:N_JOINTS] - rest[PARENTS.clip(0)]
+    (motion,) = read_humanml3d(folder, offsets=offsets).splits["train"]
+    joints = recover_joints(motion.features)
+    np.testing.assert_allclose(joints[:, 0, 1], recover_joints(features)[: len(joints), 0, 1], atol=1e-4)
+    bones = np.linalg.norm(joints[:, 1:] - joints[:, PARENTS[1:]], axis=-1)
+    np.testing.assert_allclose(bones, np.tile(np.linalg.norm(offsets[1:], axis=-1), (len(bones), 1)), atol=1e-4)
+
+
+def test_missing_parts_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="new_joint_vecs is not a folder"):
+        read_humanml3d(tmp_path)
+    folder = make_folder(tmp_path / "h3d", HUMANML3D)
+    (folder / "Std.npy").unlink()
+    with pytest.raises(FileNotFoundError, match="Std.npy is missing"):
+        read_humanml3d(folder)
+    with pytest.raises(ValueError, match="no motion can be used. x: 0 motions"):
+        save_prepared(tmp_path / "x.npz", PreparedSet("x", 20.0, {"train": []}))
+    assert parse_texts("", Counter()) == []
