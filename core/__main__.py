@@ -13,6 +13,9 @@ COMMANDS = {
     "evaluate": "measure models with the judge and physical metrics",
     "generate": "make motions from prompts and write them to files",
     "import-weights": "turn published weights (mld, motionlcm, mdm, spm, t2m-evaluator) into a checkpoint",
+    "export": "write motions as GLB, BVH, AMASS npz, npy or MP4, or the votes as a preference dataset",
+    "import-preferences": "add an exported preference dataset to a store",
+    "report": "what the votes say: win rates, ranking, agreement, consistency, bias",
     "build-body": "make the default body from the CC0 MakeHuman data",
 }
 

@@ -120,7 +120,7 @@ def _outcome(judgement: Judgement, version: str) -> str:
 def grouped(
     judgements: Iterable[Judgement], key: Callable[[Judgement], str]
 ) -> dict[str, dict[tuple[str, str], Tally]]:
-    """win_rates of each group by `key`, such as the prompt or the criterion; groups without a comparison are left out."""
+    """win_rates of each group by `key`, such as the prompt or the criterion; groups without a comparison are absent."""
     groups: dict[str, list[Judgement]] = defaultdict(list)
     for judgement in judgements:
         groups[key(judgement)].append(judgement)

@@ -194,7 +194,7 @@ class PreferenceStore:
         """All events, undos and superseded votes included, oldest first: the columns of vote_events by name."""
         with self._engine.connect() as connection:
             rows = connection.execute(sa.select(_events).order_by(_events.c.id)).mappings()
-            return [{**row, "created": _utc(row["created"])} for row in rows]
+            return [{**row, "created": utc(row["created"])} for row in rows]
 
     def add_events(self, events: Iterable[Mapping[str, Any]]) -> None:
         """Append events of another store, as `events` gave them; their pairs must be stored. New ids are given."""
@@ -222,7 +222,7 @@ class PreferenceStore:
         if annotator is not None:
             query = query.where(c.annotator == annotator)
         with self._engine.connect() as connection:
-            return [VoteRow(*row[:-1], _utc(row[-1])) for row in connection.execute(query)]
+            return [VoteRow(*row[:-1], utc(row[-1])) for row in connection.execute(query)]
 
     def counts(self) -> tuple[int, int]:
         """How many pairs and how many standing votes there are."""
@@ -230,6 +230,14 @@ class PreferenceStore:
             pairs = connection.scalar(sa.select(sa.func.count()).select_from(_pairs))
             votes = connection.scalar(sa.select(sa.func.count()).select_from(current_votes))
         return int(pairs or 0), int(votes or 0)
+
+    def answers_by_annotator(self) -> dict[str, int]:
+        """Annotator -> standing votes that tell which take is better, or that neither is; most diligent first."""
+        c, number = current_votes.c, sa.func.count()
+        query = sa.select(c.annotator, number).where(c.verdict.in_(("left", "right", "tie")))
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.group_by(c.annotator).order_by(number.desc(), c.annotator))
+            return {name: int(votes) for name, votes in rows}
 
 
 def default_database(data_dir: Path) -> str:
@@ -292,6 +300,14 @@ def _prepare_schema(engine: sa.Engine) -> None:
         )
 
 
+def create_tables(engine: sa.Engine, tables: sa.MetaData) -> None:
+    """Create what is missing of further tables beside the store's; safe where many processes start at once."""
+    try:
+        tables.create_all(engine)
+    except DBAPIError:  # another process may have created them between our look and our write
+        tables.create_all(engine)
+
+
 def _create_schema(engine: sa.Engine) -> None:
     with writing(engine) as connection:
         inspector = sa.inspect(connection)
@@ -323,15 +339,15 @@ def _pair(row: sa.Row) -> Pair:
         Take(**{field.name: getattr(row, f"{side}_{field.name}") for field in dataclasses.fields(Take)})
         for side in ("left", "right")
     )
-    return Pair(id=row.id, left=left, right=right, created=_utc(row.created))
+    return Pair(id=row.id, left=left, right=right, created=utc(row.created))
 
 
 def _vote(row: sa.Row) -> Vote:
     values: dict[str, Any] = {field.name: getattr(row, field.name) for field in dataclasses.fields(Vote)}
-    values["created"] = _utc(row.created)
+    values["created"] = utc(row.created)
     return Vote(**values)
 
 
-def _utc(moment: datetime) -> datetime:
+def utc(moment: datetime) -> datetime:
     """SQLite forgets the time zone; all our times are UTC."""
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
