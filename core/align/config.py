@@ -41,7 +41,7 @@ class AlignConfig:
     last_k: int | None = 4  # trained steps, from the end; None = all. A fifth of the steps, as published
     share: float = 0.2  # AlignProp: probability that a step keeps its gradient
     guidance_scale: float = 2.5  # classifier-free guidance weight while aligning and sampling; 7.5 in MLD
-    updates: int = 50  # batches of prompts; an EasyTune batch makes last_k optimiser steps
+    updates: int = 150  # batches of prompts; an EasyTune batch makes last_k optimiser steps
     batch: int = 16  # prompts a batch over all processes; 64 in the paper
     micro_batch: int | None = None  # rows held in memory at once; gradients add up to those of the whole batch
     lr: float = 5e-5  # AdamW; 1e-5 in the paper with full weights

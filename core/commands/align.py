@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -39,7 +40,7 @@ class Align:
 
     name: str = "aligned"  # folder below checkpoints that is written
     base: str = "base"  # folder below checkpoints that is aligned, such as mdm
-    rewards: tuple[str, ...] = ("reward",)  # folders below checkpoints; several are averaged
+    rewards: tuple[str, ...] = ("reward", "reward-b")  # folders below checkpoints; several are averaged
     watched: tuple[str, ...] = ()  # rewards that are never trained on, for the disagreement alarm
     archive: Path = Path("data/bandai-namco.npz")
     train_items: int = 6000  # composed items that prompts and lengths are drawn from
@@ -54,12 +55,16 @@ class Align:
 def main(arguments: list[str]) -> None:
     """Parse and run."""
     config = tyro.cli(Align, args=arguments, prog="python -m core align")
-    result = run(config, ProgressLine(config.align.method))
+    command = shlex.join(["python", "-m", "core", "align", *arguments])
+    result = run(config, ProgressLine(config.align.method), command)
     log.info("%d updates, %s; monitors %s", result.updates, result.stopped or "not stopped by a guard", result.monitors)
 
 
-def run(config: Align, callback: Callback | None = None) -> AlignResult:
-    """Align and write checkpoints/<name>: adapters, or the whole denoiser where lora_rank is 0."""
+def run(config: Align, callback: Callback | None = None, command: str = "python -m core align") -> AlignResult:
+    """Align and write checkpoints/<name>: adapters, or the whole denoiser where lora_rank is 0.
+
+    command: what its card shall say made it.
+    """
     if config.threads:
         torch.set_num_threads(config.threads)
     device, started = pick_device(config.device), time.monotonic()
@@ -92,7 +97,7 @@ def run(config: Align, callback: Callback | None = None) -> AlignResult:
         save_adapters(target, result.adapters, config.align.lora_alpha / config.align.lora_rank, meta, config.base)
     else:
         save_checkpoint(target, model.denoiser, {**meta, "from": config.base})
-    write_card(target, f"python -m core align --method {config.align.method}")
+    write_card(target, command)
     return result
 
 

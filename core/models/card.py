@@ -28,7 +28,7 @@ def write_card(folder: Path, command: str) -> None:
     size = (folder / "model.safetensors").stat().st_size / 1e6
     sections = [
         f"# {folder.name}",
-        WHAT.get(folder.name, ALIGNED),
+        WHAT.get(folder.name.partition("-")[0], ALIGNED),  # reward-b is a reward
         f"Architecture `{described['architecture']}`, {size:.1f} MB, float16 matrices.",
         "## How it was made",
         f"`{command}` on data/bandai-namco.npz (`python -m core prepare bandai-namco PATH`).",

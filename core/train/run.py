@@ -88,6 +88,7 @@ class TrainReward:
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(steps=1200, batch_size=128, learning_rate=8e-4, ema=0.995)
     )
+    name: str = "reward"  # folder below checkpoints and runs; a further member of an ensemble takes another seed too
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,9 @@ def _run(name: str, task: Task, config: TrainConfig, callback: Callback | None) 
     return trainer.run(callback), round(trainer.seconds / 60, 1)
 
 
-def _save(name: str, task: Task, config: TrainConfig, trained: nn.Module, minutes: float) -> None:
+def _save(
+    name: str, task: Task, config: TrainConfig, trained: nn.Module, minutes: float, command: str | None = None
+) -> None:
     with torch.no_grad():
         validation = {k: round(v, 5) for k, v in task.validate(trained).items()}
     device = next(trained.parameters()).device
@@ -156,7 +159,7 @@ def _save(name: str, task: Task, config: TrainConfig, trained: nn.Module, minute
     }
     meta = {**facts, "validation": validation, "training": config_of(config)}
     save_checkpoint(config.data.checkpoints / name, trained, meta)
-    write_card(config.data.checkpoints / name, f"python -m core train {name}")
+    write_card(config.data.checkpoints / name, f"python -m core train {command or name}")
 
 
 def train_vae(config: TrainVae, callback: Callback | None = None) -> None:
@@ -215,14 +218,15 @@ def train_mdm(config: TrainMdm, callback: Callback | None = None) -> None:
 
 
 def train_reward(config: TrainReward, callback: Callback | None = None) -> None:
-    """Writes checkpoints/reward. Resumes from runs/reward."""
+    """Writes checkpoints/<name>. Resumes from runs/<name>."""
     loop = config.loop
     torch.manual_seed(loop.seed)
     train, val = motion_sets(config.data)
     model = RewardModel(config.model).to(pick_device(loop.device))
     cache = caption_cache(config.data, train, val)
     task = RewardTask(model, train, val, cache, loop.batch_size, loop.seed)
-    _save("reward", task, config, *_run("reward", task, config, callback))
+    command = f"reward --name {config.name} --loop.seed {loop.seed}"
+    _save(config.name, task, config, *_run(config.name, task, config, callback), command)
 
 
 def train_judge(config: TrainJudge, callback: Callback | None = None) -> None:
