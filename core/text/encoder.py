@@ -152,6 +152,10 @@ def minilm_folder() -> Path:
 
 def load_text_encoder(name: str = "minilm", device: str | torch.device = "cpu") -> TextEncoder:
     """The encoder called `name`; weights load at first use. ValueError for an unknown name, naming those available."""
+    from core.text.named import NAMED, NamedTextEncoder  # it builds on this module
+
+    if name in NAMED:
+        return NamedTextEncoder(name, device)
     if name not in ENCODERS:
-        raise ValueError(f"Text encoder {name!r} is not available. Available: {', '.join(ENCODERS)}.")
+        raise ValueError(f"Text encoder {name!r} is not available. Available: {', '.join((*ENCODERS, *NAMED))}.")
     return TextEncoder(minilm_folder(), device)

@@ -112,7 +112,7 @@ def test_public_errors():
     with pytest.raises(ValueError, match=r"5,000 characters, at most 1,000"):
         check_prompt("x" * 5000)
     assert check_prompt("  walk\n forward ") == "walk forward"
-    with pytest.raises(ValueError, match="'clip' is not available. Available: minilm"):
+    with pytest.raises(ValueError, match="'clip' is not available. Available: minilm, clip"):
         load_text_encoder("clip")
     with pytest.raises(TypeError, match="list of prompts"):
         load_text_encoder("minilm").encode("walk")
