@@ -1,7 +1,7 @@
-"""SMPL-format bodies from files: the default asset, or a user's own SMPL_*.npz / .pkl.
+"""SMPL-format bodies from files: the default asset, or a user's own SMPL, SMPL-H or SMPL-X, .npz or .pkl.
 
-Used keys: v_template, shapedirs, J_regressor, weights, kintree_table, f. Pose correctives (posedirs) and joints
-beyond SMPL's 24 (SMPL-H, SMPL-X) are left out.
+Used keys: v_template, shapedirs, J_regressor, weights, kintree_table, f. Pose correctives (posedirs) are left out;
+joints beyond SMPL's 24 (fingers, jaw, eyes) are folded into hands and head, see core.body.reduce.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from core.body.reduce import MODELS, to_24_joints
 from core.body.safe_pickle import load_arrays_pickle
 from core.body.skeleton24 import BODY_PARENTS, N_BODY_JOINTS
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "body"
 DEFAULT_BODY = ASSETS / "default_body.npz"
 BODY_ENVIRONMENT_VARIABLE = "EASYTUNE_BODY"
+GENDERS = ("neutral", "female", "male")
 _REQUIRED = ("v_template", "shapedirs", "J_regressor", "weights", "kintree_table", "f")
 
 
@@ -51,7 +53,7 @@ class Body:
 
 
 def find_user_body() -> Path | None:
-    """The user's own body file: $EASYTUNE_BODY, else assets/body/SMPL_NEUTRAL.npz or .pkl, else None.
+    """The user's own body file: $EASYTUNE_BODY, else that of assets/body (find_in_folder), else None.
 
     Raises FileNotFoundError when $EASYTUNE_BODY names a file that is not there.
     """
@@ -62,7 +64,18 @@ def find_user_body() -> Path | None:
                 f"{BODY_ENVIRONMENT_VARIABLE}={named} is not a file. Point it to an SMPL .npz or .pkl, or unset it."
             )
         return Path(named)
-    return next((p for p in (ASSETS / "SMPL_NEUTRAL.npz", ASSETS / "SMPL_NEUTRAL.pkl") if p.is_file()), None)
+    return find_in_folder(ASSETS)
+
+
+def find_in_folder(folder: Path, gender: str = "neutral") -> Path | None:
+    """SMPL_, SMPLH_ or SMPLX_GENDER.npz or .pkl in a folder, the first that is there, or None.
+
+    Raises ValueError for a gender other than neutral, female, male.
+    """
+    if gender not in GENDERS:
+        raise ValueError(f"gender={gender!r} is unknown. Choose one of {', '.join(GENDERS)}.")
+    names = [f"{model}_{gender.upper()}{suffix}" for model in MODELS for suffix in (".npz", ".pkl")]
+    return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def load_body(path: str | Path | None = None, betas: Sequence[float] | np.ndarray | None = None) -> Body:
@@ -113,6 +126,7 @@ def read_smpl_arrays(path: Path) -> dict[str, Any]:
     try:
         arrays: dict[str, Any] = {k: _dense(raw[k]).astype(np.float64) for k in _REQUIRED[:4]}
         parents = _dense(raw["kintree_table"])[0].astype(np.uint32).astype(np.int32)  # SMPL writes -1 as 2**32 - 1
+        arrays, parents = to_24_joints(arrays, parents)
         arrays["f"] = _dense(raw["f"]).astype(np.int64).astype(np.int32)
     except (TypeError, ValueError, OverflowError, IndexError) as error:
         raise ValueError(f"{path} is not an SMPL-format body: an array in it is not numeric ({error}).") from None
