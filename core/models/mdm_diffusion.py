@@ -66,7 +66,12 @@ class MdmDiffusion(nn.Module):
         return unconditional + guidance_scale * (conditional - unconditional)
 
     def estimate(self, x_t: Tensor, t: Tensor, text: TextFeatures, lengths: Tensor) -> Tensor:
-        """Clean estimate (B, F, 263) without guidance; t: () or (B,) timesteps."""
+        """Clean estimate (B, F, 263) without guidance; t: () or (B,) timesteps. ValueError for another encoder's text."""
+        if text.pooled.shape[-1] != self.config.network.text_width:
+            raise ValueError(
+                f"text has {text.pooled.shape[-1]} numbers, this MDM knows {self.config.network.text_width}: "
+                f"it was made for another text encoder than {self.config.text_encoder}. Import it with the right one."
+            )
         words = (text.tokens.to(x_t.dtype), text.mask) if self.config.network.text_tokens else None
         return self.denoiser(x_t, t, text.pooled.to(x_t.dtype), lengths, words)
 

@@ -115,6 +115,12 @@ def test_fewer_noise_levels_than_steps_is_named():
         sample_latents(model, text(2), LENGTHS, [0, 1], SamplerConfig(steps=60))
 
 
+def test_text_of_another_encoder_is_named():
+    """Prevents a matrix error where weights for CLIP are given MiniLM's text."""
+    with pytest.raises(ValueError, match="text has 12 numbers, this MDM knows 10"):
+        mdm().predict_x0(torch.randn(2, 44, 263), 5, replace(text(2), pooled=torch.zeros(2, 12)), 1.0, LENGTHS)
+
+
 def toy_set(n: int) -> tuple[MotionSet, CaptionTable]:
     """Two kinds of motion, told apart by their captions."""
     rng = np.random.default_rng(n)
