@@ -66,7 +66,7 @@ class MdmDiffusion(nn.Module):
         return unconditional + guidance_scale * (conditional - unconditional)
 
     def estimate(self, x_t: Tensor, t: Tensor, text: TextFeatures, lengths: Tensor) -> Tensor:
-        """Clean estimate (B, F, 263) without guidance; t: () or (B,) timesteps. ValueError for another encoder's text."""
+        """Clean estimate (B, F, 263) without guidance; t: () or (B,) timesteps. ValueError for a foreign text."""
         if text.pooled.shape[-1] != self.config.network.text_width:
             raise ValueError(
                 f"text has {text.pooled.shape[-1]} numbers, this MDM knows {self.config.network.text_width}: "
