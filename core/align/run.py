@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -57,15 +57,18 @@ def align(
     held_out: AlignBatch | None = None,
     physical: PhysicalTerm | None = None,
     callback: Callback | None = None,
+    start: Mapping[str, Tensor] | None = None,
 ) -> AlignResult:
     """Fine-tune model.denoiser in place against a frozen reward; calling again continues a killed run.
 
     batches: number of an update -> its prompts (config.batch rows), the same on every call. held_out: prompts for
     monitors and stop rules; None switches them off. callback(step, total, info) after each update, may raise to cancel.
+    start: trained parameters to begin from, such as the adapters of an earlier run; anchor, distance and stop rules
+    keep to the model as given.
     Afterwards the denoiser holds the averaged policy (the last one that passed, if a guard stopped the run), adapters
     folded in. Raises ValueError for a folder with other settings or a batch of another size.
     """
-    run = _Run(model, reward, schedule, config, RunFolder(folder, config), held_out, physical)
+    run = AlignRun(model, reward, schedule, config, RunFolder(folder, config), held_out, physical, start)
     run.resume()
     while run.update < config.updates and run.stopped is None:
         started = time.perf_counter()
@@ -77,8 +80,11 @@ def align(
 
 
 @dataclass
-class _Run:
-    """State between updates."""
+class AlignRun:
+    """One alignment, update by update, for callers that look in between; `align` is the loop around it.
+
+    Raises ValueError where the schedule has another number of steps than the config, or `files` holds another run.
+    """
 
     model: MotionDiffusion
     reward: Reward
@@ -87,6 +93,7 @@ class _Run:
     files: RunFolder
     held_out: AlignBatch | None
     physical: PhysicalTerm | None
+    start: Mapping[str, Tensor] | None = None
     update: int = 0
     stopped: str | None = None
     monitors: dict[str, float] = field(default_factory=dict)
@@ -100,6 +107,8 @@ class _Run:
         c = self.config
         self.model.denoiser.eval()  # dropout would make the reward of a step noise
         self.policy = Policy(self.model.denoiser, c.lora_rank, c.lora_alpha, c.seed)
+        if self.start is not None:
+            self.policy.load_state_dict(self.start)
         self.ema = Ema(self.policy.named, c.guards.ema) if c.guards.ema else None
         self.optimizer = torch.optim.AdamW(self.policy.parameters, lr=c.lr, betas=c.betas, weight_decay=c.weight_decay)
         self.finetuner = Finetuner(
@@ -112,7 +121,7 @@ class _Run:
             self.ema,
             self.processes.reduce,
         )
-        self.passed = self.policy.state_dict()  # the last policy that passed the stop rules; at first the base
+        self.passed = self.policy.state_dict()  # the last policy that passed the stop rules; at first the start
         self.watch: Watch | None = None
         if self.held_out is not None and c.guards.monitor_every:
             held_out = HeldOut(self.model, self.reward, self.schedule, self.held_out, c.guidance_scale, c.seed)
@@ -168,18 +177,23 @@ class _Run:
         if self.processes.rank == 0:
             self.files.log([*rows, info])
             if last or self.update % self.config.save_every == 0:
-                self.files.save_state(self._state())
+                self.save()
         return info
 
+    def save(self) -> None:
+        """Write all that `resume` needs."""
+        self.files.save_state(self._state())
+
     def _check_guards(self, watch: Watch) -> None:
-        with self._averaged():
+        with self.averaged():
             self.monitors, self.stopped = watch.look()
             if self.stopped is None:
                 self.passed = self.policy.state_dict()
             else:
                 logger.warning("stopped at update %d: %s", self.update, self.stopped)
 
-    def _averaged(self) -> AbstractContextManager[None]:
+    def averaged(self) -> AbstractContextManager[None]:
+        """Inside, the denoiser holds the policy that would be shipped: the average, where there is one."""
         return self.ema.applied() if self.ema is not None else nullcontext()
 
     def _state(self) -> dict[str, Any]:
