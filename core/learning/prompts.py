@@ -1,0 +1,61 @@
+"""What a model is aligned on: prompts that people voted on and the example prompts, at the lengths they describe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from core.align.finetune import AlignBatch
+from core.data.captions import surprise
+from core.motion.skeleton import FPS
+from core.settings import ROOT
+from core.text.duration import suggest_duration_s
+from core.text.encoder import TextEncoder
+
+EXAMPLES = ROOT / "assets" / "prompts.json"
+_WINDOW = 2  # a batch is drawn from this many times its size of prompts of similar length: little padding
+_HELD_OUT_SEED = 7_000_000
+
+
+class PromptBatches:
+    """Update -> its prompts, a pure function of (seed, update). Prompts are encoded once."""
+
+    def __init__(self, prompts: list[str], encoder: TextEncoder, size: int, seed: int, device: str) -> None:
+        """prompts: distinct, at least one. A batch repeats prompts where there are fewer than `size`."""
+        lengths = np.array([suggested_frames(prompt) for prompt in prompts])
+        order = np.argsort(lengths, kind="stable")
+        self.lengths = torch.from_numpy(lengths[order]).to(device)
+        self.text = encoder.encode([prompts[i] for i in order]).to(device)
+        self.size, self.seed = size, seed
+
+    def __call__(self, update: int) -> AlignBatch:
+        rng = np.random.default_rng((self.seed, update))
+        spread = min(len(self.lengths), _WINDOW * self.size)
+        start = rng.integers(0, len(self.lengths) - spread + 1)
+        rows = start + rng.choice(spread, self.size, replace=spread < self.size)
+        return AlignBatch(self.text.select(torch.from_numpy(rows)), self.lengths[rows])
+
+
+def training_prompts(voted: Iterable[str], examples: Path = EXAMPLES) -> list[str]:
+    """The distinct prompts voted on, then the example prompts; only the former where there is no such file."""
+    known = json.loads(examples.read_text(encoding="utf-8")) if examples.exists() else []
+    return list(dict.fromkeys((*voted, *known)))
+
+
+def held_out_batch(count: int, excluded: list[str], encoder: TextEncoder, device: str) -> AlignBatch | None:
+    """`count` prompts of the kind the models know that are not trained on; None where count is 0."""
+    if count == 0:
+        return None
+    drawn = dict.fromkeys(surprise(_HELD_OUT_SEED + i) for i in range(4 * count))
+    prompts = [prompt for prompt in drawn if prompt not in set(excluded)][:count]
+    lengths = torch.tensor([suggested_frames(prompt) for prompt in prompts], device=device)
+    return AlignBatch(encoder.encode(prompts).to(device), lengths)
+
+
+def suggested_frames(prompt: str) -> int:
+    """Length in frames that fits what the prompt describes."""
+    return round(suggest_duration_s(prompt) * FPS)

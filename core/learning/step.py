@@ -1,0 +1,210 @@
+"""One step of the live loop: votes -> pairs -> reward head -> EasyTune on adapters -> a new version.
+
+The adapters start from those of the version in use and belong to the same shipped model, so that anchor, distance and
+stop rules always refer to that model: versions follow each other without drifting away. Nothing but the store is read,
+and nothing but a work folder is written until the finished version is renamed into place.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import filelock
+import torch
+
+from core.align.config import AlignConfig, GuardConfig
+from core.align.run import AlignResult, align
+from core.align.schedule import DdimSchedule, from_diffusers
+from core.diffusion.rollout import SamplerConfig, make_scheduler
+from core.diffusion.schedule import SCHEDULER
+from core.learning.card import write_card
+from core.learning.progress import FILE, MIN_VOTES, Progress
+from core.learning.prompts import PromptBatches, held_out_batch, training_prompts
+from core.learning.versions import Start, Version, VersionStore
+from core.models.checkpoint import load_diffusion, load_reward, save_adapters
+from core.preference.head import PreferenceReward
+from core.preference.pairs import PairBuffer, PreferencePair
+from core.preference.refine import RefineConfig, refine
+from core.preference.store import PreferenceStore
+from core.preference.types import now
+from core.settings import ROOT
+from core.text.encoder import TextEncoder, load_text_encoder
+from core.train.curves import plot_curves
+from core.train.loop import choose_precision, pick_device
+
+_NICE = 10  # on POSIX: a page on the same cores goes first
+
+
+def _live_align() -> AlignConfig:
+    """What a person can wait for; measured in docs/live-loop.md."""
+    return AlignConfig(updates=24, batch=8, lr=2e-4, guards=GuardConfig(monitor_every=4, ema=0.9))
+
+
+@dataclass(frozen=True)
+class LiveConfig:
+    """Learn from the votes and make a new aligned version."""
+
+    data_dir: Path = ROOT / "data"  # folder of the votes, the motions and the versions made here
+    checkpoints: Path = ROOT / "checkpoints"  # folder of the shipped models
+    database: str | None = None  # SQLAlchemy URL of the votes; SQLite in data_dir if not given
+    device: str = "auto"
+    annotator: str = ""  # learn from the votes signed with this name; empty: from everyone's
+    parent: str = ""  # version to start from; empty: the one in use
+    min_votes: int = MIN_VOTES  # fewer are refused
+    held_out_prompts: int = 8  # that the monitors and stop rules look at
+    threads: int = 0  # CPU threads; 0 = half of the cores, the others are the page's
+    align: AlignConfig = field(default_factory=_live_align)
+
+    def __post_init__(self) -> None:
+        if self.min_votes < 1:
+            raise ValueError(f"min_votes={self.min_votes} must be at least 1.")
+
+
+def refine_and_align(config: LiveConfig, job: str | None = None) -> Version:
+    """Make the next version from the votes that stand and take it into use.
+
+    job: names the work folder, whose metrics.jsonl tells the progress (core.learning.progress). ValueError, as a
+    sentence, for too few votes, a version that can't be loaded, or while another job works on the same data folder.
+    A step that fails leaves nothing behind. Side effects: priority and number of threads of this process.
+    """
+    versions = VersionStore(config.checkpoints, config.data_dir)
+    try:
+        with versions.lock():
+            return _in_work_folder(config, versions, job or uuid.uuid4().hex[:12])
+    except filelock.Timeout as error:
+        raise ValueError(f"A version is already being made in {versions.folder}. Wait for it, or cancel it.") from error
+
+
+def _in_work_folder(config: LiveConfig, versions: VersionStore, job: str) -> Version:
+    work = versions.work_folder(job)
+    work.mkdir()
+    try:
+        with Progress(work) as progress:
+            _Step(config, versions, job, work, progress).run()
+        return versions.publish(work)
+    except BaseException:
+        versions.discard(job)
+        raise
+
+
+@dataclass
+class _Step:
+    """What the phases of one step share."""
+
+    config: LiveConfig
+    versions: VersionStore
+    job: str
+    work: Path
+    progress: Progress
+    seconds: dict[str, float] = field(default_factory=dict)  # when each phase ended, since the start
+
+    def run(self) -> None:
+        """All phases; leaves a whole version in the work folder."""
+        self.progress.report("load")
+        self.store = PreferenceStore(self.config.data_dir, self.config.database)
+        pairs = self._pairs()
+        start = self.versions.start(self.config.parent or self.versions.sides()[1])
+        self.device = _prepare_process(self.config)
+        encoder = load_text_encoder("minilm", self.device)
+        self.progress.report("load", 0.5)
+        self.model = load_diffusion(self.config.checkpoints, self.device, start.base)
+        self.schedule = self._schedule()
+        self._ended("load")
+        reward = self._refine(pairs, encoder)
+        self._ended("refine")
+        result = self._align(start, reward, [pair.prompt for pair in pairs], encoder)
+        self._ended("align")
+        self._save(start, reward, result, len(pairs))
+
+    def _schedule(self) -> DdimSchedule:
+        levels = getattr(self.model, "schedule", SCHEDULER)
+        return from_diffusers(make_scheduler(SamplerConfig(self.config.align.steps), levels), self.config.align.eta)
+
+    def _ended(self, phase: str) -> None:
+        self.seconds[phase] = self.progress.report(phase, 1.0)
+
+    def _pairs(self) -> list[PreferencePair]:
+        pairs = PairBuffer(self.store).pairs(self.config.annotator or None)
+        if len(pairs) < self.config.min_votes:
+            whose = f"of {self.config.annotator!r} " if self.config.annotator else ""
+            raise ValueError(
+                f"There are {len(pairs)} votes {whose}to learn from, {self.config.min_votes} are needed. Vote more."
+            )
+        return pairs
+
+    def _refine(self, pairs: Sequence[PreferencePair], encoder: TextEncoder) -> PreferenceReward:
+        def callback(step: int, total: int, _info: Any) -> None:
+            self.progress.report("refine", step / total)
+
+        base = load_reward(self.config.checkpoints, self.device)
+        refining = RefineConfig(annotator=self.config.annotator)
+        reward = refine(base, pairs, self.store.motions.load, encoder, refining, callback)
+        known = {name: reward.report.get(name) for name in ("accuracy", "base_accuracy")}
+        self.progress.report("refine", 1.0, learnt=reward.explain(), **known)
+        return reward
+
+    def _align(self, start: Start, reward: PreferenceReward, voted: Sequence[str], encoder: TextEncoder) -> AlignResult:
+        config, prompts = self.align_config(start), training_prompts(voted)
+        result = align(
+            self.model,
+            reward,
+            self.schedule,
+            PromptBatches(prompts, encoder, config.batch, config.seed, self.device),
+            config,
+            self.work / "align",
+            held_out_batch(self.config.held_out_prompts, prompts, encoder, self.device),
+            callback=self._on_update,
+            start=start.adapters,
+        )
+        shutil.rmtree(self.work / "align")  # what resuming would need; a step is short enough to be done again
+        return result
+
+    def align_config(self, start: Start) -> AlignConfig:
+        """The settings of alignment with what this machine and the parent's adapters ask for."""
+        fast = choose_precision("auto", self.device)[0] == "bf16"
+        changes: dict[str, Any] = {"precision": "bfloat16" if fast else self.config.align.precision}
+        if start.adapters is not None:
+            changes |= {"lora_rank": start.rank, "lora_alpha": start.scale * start.rank}
+        return replace(self.config.align, save_every=self.config.align.updates, **changes)
+
+    def _on_update(self, step: int, total: int, info: dict[str, Any]) -> None:
+        figures = {name: info[name] for name in ("update", "reward") if info[name] == info[name]}
+        monitors = {f"held_out_{name}": value for name, value in info.get("monitors", {}).items()}
+        self.progress.report("align", step / total, **figures, **monitors)
+
+    def _save(self, start: Start, reward: PreferenceReward, result: AlignResult, votes: int) -> None:
+        live = {
+            "parent": start.parent,
+            "job": self.job,
+            "created": now().isoformat(),
+            "votes": votes,
+            "annotator": self.config.annotator,
+            "learnt": reward.explain(),
+            "pair_accuracy": reward.report.get("accuracy"),
+            "base_accuracy": reward.report.get("base_accuracy"),
+            "seconds": self.seconds,
+        }
+        facts = {"updates": result.updates, "stopped": result.stopped, "device": self.device}
+        training = {**asdict(self.config), "align": asdict(self.align_config(start))}
+        meta = {**facts, "live": live, "monitors": result.monitors, "training": training}
+        config = self.align_config(start)
+        scale = config.lora_alpha / config.lora_rank
+        save_adapters(self.work, result.adapters, scale, meta, start.base, self.config.checkpoints)
+        reward.save(self.work / "reward", {"job": self.job})
+        plot_curves(self.work / FILE, self.work / "curves.png")
+        write_card(self.work)
+        self.progress.report("save", 1.0)
+
+
+def _prepare_process(config: LiveConfig) -> str:
+    """Give way to the page on the same machine; returns the device."""
+    torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 2) // 2))
+    if hasattr(os, "nice"):
+        os.nice(max(0, _NICE - os.nice(0)))
+    return pick_device(config.device)
