@@ -53,7 +53,10 @@ class NoisedReward(Protocol):
 class Schedule(Protocol):
     """Sampling steps in order 0 .. len-1, from noise to motion. Written for tensors that may carry gradient."""
 
-    timesteps: tuple[int, ...]  # training timestep of every step, descending
+    @property
+    def timesteps(self) -> tuple[int, ...]:
+        """Training timestep of every step, descending."""
+        ...
 
     def alpha_bar(self, step: int) -> float:
         """Share of signal variance before step `step`; alpha_t = sqrt(alpha_bar)."""

@@ -1,0 +1,149 @@
+"""EasyTune and its rivals from the same base, reward, prompts and seeds: memory, time, and what the judge says.
+
+    python -m benchmarks.alignment                     # everything, overnight on a CPU; run again after a kill
+    python -m benchmarks.alignment --stages cost       # memory and time only, minutes
+    python -m benchmarks.alignment --ablation          # EasyTune with each guard on and off
+    python -m benchmarks.alignment --smoke             # does it run? needs the checkpoints, not the archive
+
+The judge (checkpoints/judge) is no part of any training here. Writes report.md, report.json and curves.png to --out;
+every finished measurement lies in --out/cells and is not made again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+if not __package__:  # python benchmarks/alignment.py
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import tyro
+
+from benchmarks.alignment_cost import in_fresh_process
+from benchmarks.alignment_curves import Curve, Exam, make_exam
+from benchmarks.alignment_report import cost_headline, curve_headline, markdown, picture
+from benchmarks.alignment_setup import Benchmark, World, lasting, load_world, tiny
+from benchmarks.generation import machine
+from core.commands.console import ProgressLine
+from core.models.checkpoint import fingerprint
+from core.motion.files import atomic_write
+
+log = logging.getLogger(__name__)
+CLOCKS = {"wall": "seconds", "cpu": "cpu_seconds"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print, write; returns the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        config = tyro.cli(Benchmark, args=arguments, prog="python -m benchmarks.alignment")
+        results = run(tiny(config) if config.smoke else config)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on where it left off", file=sys.stderr)
+        return 130
+    print(markdown(results, CLOCKS[config.clock]))
+    return 0
+
+
+def run(config: Benchmark) -> dict[str, Any]:
+    """All results of config.out after the stages of `config` are done. Side effects: see the module docstring.
+
+    Raises ValueError where config.out holds results of other settings, and as load_world does.
+    """
+    cells = config.out / "cells"
+    _check_settings(config, cells / "settings.json")
+    if "cost" in config.stages:
+        measure_costs(config, cells)
+    if "curves" in config.stages:
+        learn(config, cells)
+    results = collect(cells)
+    _write_reports(results, config)
+    return results
+
+
+def _check_settings(config: Benchmark, path: Path) -> None:
+    models = ("vae", "base", "judge", *config.rewards)
+    settings = {**lasting(config), "weights": {name: fingerprint(config.checkpoints / name) for name in models}}
+    now = json.loads(json.dumps(settings, default=str))
+    if not path.exists():
+        _store(path, now)
+    old = json.loads(path.read_text())
+    changed = [name for name, value in now.items() if old.get(name) != value]
+    if changed:
+        raise ValueError(f"{path.parent} holds results of other settings ({', '.join(changed)}). Choose another --out.")
+
+
+def _store(path: Path, value: Any) -> None:
+    text = json.dumps(value, indent=1, default=str)
+    atomic_write(path, lambda file: file.write(text.encode()))
+
+
+def measure_costs(config: Benchmark, cells: Path) -> None:
+    """Memory and time of every row that has none yet; rows that were killed are tried again."""
+    report = ProgressLine("memory and time")
+    for done, name in enumerate(config.names, start=1):
+        path = cells / "cost" / f"{name}.json"
+        if not path.exists() or "failed" in json.loads(path.read_text()):
+            _store(path, in_fresh_process(config, name))
+        report(done, len(config.names), name)
+
+
+def learn(config: Benchmark, cells: Path) -> None:
+    """Every curve that is not finished; seeds in the outer loop, so that all rows have one seed first."""
+    world = load_world(config, prompts=True)
+    val, test = make_exam(world, "val", config.prompts), make_exam(world, "test", config.test_prompts)
+    judge_base(world, val, test, cells / "base.json")
+    for seed in config.seeds:
+        for name in config.names:
+            curve = Curve(world, cells / "curves", name, seed)
+            if not curve.finished():
+                curve.run(val, test, ProgressLine(f"{name}, seed {seed}, seconds"))
+
+
+def judge_base(world: World, val: Exam, test: Exam, path: Path) -> None:
+    """Mark the base once on the validation prompts and with the test noise of every seed."""
+    base = json.loads(path.read_text()) if path.exists() else {"val": val.mark(world.model), "test": {}}
+    for seed in world.config.seeds:
+        if str(seed) not in base["test"]:
+            base["test"][str(seed)] = test.mark(world.model, seed)
+    _store(path, base)
+
+
+def collect(cells: Path) -> dict[str, Any]:
+    """Everything measured so far, in the order it was measured."""
+    base = cells / "base.json"
+    curves: dict[str, dict[str, Any]] = {}
+    for path in sorted((cells / "curves").glob("*.json"), key=lambda p: p.stat().st_ctime):
+        name, _, seed = path.stem.rpartition("-")
+        curves.setdefault(name, {})[seed] = json.loads(path.read_text())
+    return {
+        "settings": json.loads((cells / "settings.json").read_text()),
+        "machine": machine(),
+        "cost": {path.stem: json.loads(path.read_text()) for path in sorted((cells / "cost").glob("*.json"))},
+        "base": json.loads(base.read_text()) if base.exists() else {},
+        "curves": {name: seeds for name, seeds in curves.items() if all(cell["points"] for cell in seeds.values())},
+    }
+
+
+def _write_reports(results: dict[str, Any], config: Benchmark) -> None:
+    clock = CLOCKS[config.clock]
+    intervals = {k: v if isinstance(v, int | float) else asdict(v) for k, v in curve_headline(results, clock).items()}
+    headline = cost_headline(results["cost"]) | intervals
+    _store(config.out / "report.json", {"headline": headline, **results})
+    text = markdown(results, clock)
+    atomic_write(config.out / "report.md", lambda file: file.write(text.encode()))
+    if results["curves"]:
+        image = picture(results, clock)
+        atomic_write(config.out / "curves.png", lambda file: file.write(image))
+    log.info("wrote %s", config.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""Memory and time of one method, each in a process of its own.
+
+Memory beyond plain sampling: bytes saved for backward (peak), growth of the process peak, growth of CUDA's peak. The
+process first samples and scores the same batch without gradient; what the update adds to that peak is counted.
+"""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.alignment_setup import Benchmark, World, load_world
+from core.align.finetune import AlignBatch, initial_noise, row_generators, sample
+from core.align.memory import saved_bytes
+from core.align.run import AlignRun
+
+_STATUS = Path("/proc/self/status")
+
+
+class Clock:
+    """Seconds by the wall and of the processor (all threads), added up over `running` blocks."""
+
+    def __init__(self, device: torch.device, wall: float = 0.0, cpu: float = 0.0) -> None:
+        self.device, self.wall, self.cpu = device, wall, cpu
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Counts what happens inside, a GPU's queue included."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.wall += time.perf_counter() - wall
+        self.cpu += time.process_time() - cpu
+
+
+def in_fresh_process(config: Benchmark, name: str) -> dict[str, Any]:
+    """measure_cost in a new interpreter; {"failed": reason} where the system killed it, as it does without memory."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(measure_cost, config, name).result()
+        except BrokenProcessPool:
+            return {"failed": "the process was killed, probably for its memory"}
+
+
+def measure_cost(config: Benchmark, name: str) -> dict[str, Any]:
+    """Figures of one row; bytes and seconds. Meant for a fresh process: peaks of a process never fall."""
+    world = load_world(config, prompts=False)
+    batch, (short, long) = world.fixed_batch(), config.memory_steps
+    with tempfile.TemporaryDirectory() as folder:
+        run = world.start(name, 0, long, Path(folder) / "long")
+        plain = _without_gradient(run, batch)
+        before = peaks(world.device)
+        times = [_trajectory(run, batch, world) for _ in range(1 + config.repeats)]
+        added = {f"{k}_bytes": v - before[k] for k, v in peaks(world.device).items()}
+        saved = {steps: _saved(world, name, steps, batch, Path(folder) / f"{steps}") for steps in (short, long)}
+    timed = times[1:]  # the first one warms up
+    updates = times[0]["updates"]
+    return {
+        "saved_bytes": {str(steps): value for steps, value in saved.items()},
+        **added,
+        "updates": updates,
+        "plain_seconds": plain,
+        "trajectory_wall_s": [t["wall"] for t in timed],
+        "trajectory_cpu_s": [t["cpu"] for t in timed],
+    }
+
+
+def peaks(device: torch.device) -> dict[str, int]:
+    """Peak bytes so far: of the process where Linux tells, of CUDA where it is used."""
+    found: dict[str, int] = {}
+    if _STATUS.exists():
+        lines = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
+        found["process"] = 1024 * int(lines["VmHWM"].split()[0])
+    if device.type == "cuda":
+        found["cuda"] = torch.cuda.max_memory_allocated(device)
+    return found
+
+
+@torch.no_grad()
+def _without_gradient(run: AlignRun, batch: AlignBatch) -> float:
+    """Sample, decode and score the batch; returns seconds."""
+    clock = Clock(next(run.model.denoiser.parameters()).device)
+    x_T = initial_noise(run.model, row_generators(0, 0, range(len(batch))), batch.lengths)
+    bfloat16 = run.config.precision == "bfloat16"
+    with clock.running(), torch.autocast(x_T.device.type, torch.bfloat16, enabled=bfloat16):
+        x0 = sample(run.model, run.schedule, x_T, batch, run.config.guidance_scale)
+        run.reward(run.model.decode(x0, batch.lengths), batch.lengths, batch.text)
+    return clock.wall
+
+
+def _trajectory(run: AlignRun, batch: AlignBatch, world: World) -> dict[str, float]:
+    """One batch through the plan: seconds, and optimiser updates it brought."""
+    clock = Clock(world.device)
+    with clock.running():
+        records = run.step(batch)
+    return {"wall": clock.wall, "cpu": clock.cpu, "updates": sum(record.grad_norm > 0 for record in records)}
+
+
+def _saved(world: World, name: str, steps: int, batch: AlignBatch, folder: Path) -> int:
+    """Peak bytes kept for backward in the first trajectory of T = steps."""
+    run = world.start(name, 0, steps, folder)
+    gc.collect()
+    with saved_bytes() as saved:
+        run.step(batch)
+    return saved.peak

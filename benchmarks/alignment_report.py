@@ -1,0 +1,220 @@
+"""What the measurements say: derived figures, one Markdown table a stage, one figure; all from the results alone.
+
+results: {"cost": {row: figures}, "base": {"val": figures, "test": {seed: figures}}, "curves": {row: {seed: cell}}},
+as benchmarks.alignment stores them; seeds are strings, as in JSON.
+"""
+
+from __future__ import annotations
+
+import io
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from core.metrics.intervals import Interval, PairedDifference, paired_difference, t_interval
+
+Points = Sequence[Mapping[str, Any]]
+OURS, RIVAL = "easytune", "draft-50"  # the two rows that the headline compares
+MEGABYTE = 1e6
+_TEST = {"r_precision_3": "R@3", "near_miss_1": "near-miss R@1", "fid": "FID", "skating": "skating, m/s"}
+
+
+def gain_at(points: Points, base: float, seconds: float, clock: str) -> float:
+    """By how much MM-Dist is below the base at the last point not after `seconds` of training; 0 before any."""
+    reached = [point["mm_dist"] for point in points if point[clock] <= seconds + 1e-9]
+    return base - reached[-1] if reached else 0.0
+
+
+def best(points: Points, clock: str) -> tuple[float, float]:
+    """(lowest MM-Dist, training seconds when it was first met)."""
+    low = min(point["mm_dist"] for point in points)
+    return low, next(point[clock] for point in points if point["mm_dist"] == low)
+
+
+def seconds_to_reach(points: Points, mm_dist: float, clock: str) -> float | None:
+    """Training seconds of the first point at or below `mm_dist`, None if there is none; nothing is interpolated."""
+    return next((point[clock] for point in points if point["mm_dist"] <= mm_dist), None)
+
+
+def equal_time(curves: Mapping[str, Mapping[str, Any]], clock: str) -> float:
+    """The longest training time that every curve has reached, s."""
+    return min(cell["points"][-1][clock] for seeds in curves.values() for cell in seeds.values())
+
+
+def cost_headline(cost: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Ratios of EasyTune to DRaFT-50: memory as shares, time as factors; {} unless both were measured."""
+    ours, rival = cost.get(OURS, {}), cost.get(RIVAL, {})
+    if "saved_bytes" not in ours or "saved_bytes" not in rival:
+        return {}
+    short, long = sorted(ours["saved_bytes"], key=int)
+    found = {
+        f"memory saved for backward, T = {long} over T = {short}": ours["saved_bytes"][long]
+        / ours["saved_bytes"][short],
+        f"memory saved for backward over {RIVAL}'s": ours["saved_bytes"][long] / rival["saved_bytes"][long],
+    }
+    for kind in ("process", "cuda"):
+        if rival.get(f"{kind}_bytes"):
+            found[f"additional {kind} peak over {RIVAL}'s"] = ours[f"{kind}_bytes"] / rival[f"{kind}_bytes"]
+    for kind in ("wall", "cpu"):
+        found[f"update cheaper than {RIVAL}'s by, {kind}"] = update_s(rival, kind) / update_s(ours, kind)
+    return found
+
+
+def update_s(cost: Mapping[str, Any], kind: str) -> float:
+    """Median seconds of an optimiser update, sampling included."""
+    return statistics.median(cost[f"trajectory_{kind}_s"]) / max(1, cost["updates"])
+
+
+def curve_headline(results: Mapping[str, Any], clock: str) -> dict[str, Any]:
+    """How much sooner EasyTune is where DRaFT-50 is best, and what both gain in equal time, over common seeds."""
+    ours, rival = results["curves"].get(OURS, {}), results["curves"].get(RIVAL, {})
+    seeds = sorted(set(ours) & set(rival))
+    if not seeds:
+        return {}
+    base, speed, gains = results["base"]["val"]["mm_dist"], [], []
+    shared = equal_time({OURS: ours, RIVAL: rival}, clock)
+    for seed in seeds:
+        target, when = best(rival[seed]["points"], clock)
+        reached = seconds_to_reach(ours[seed]["points"], target, clock)
+        speed.append(when / reached if reached else float("nan"))
+        gains.append([gain_at(cells[seed]["points"], base, shared, clock) for cells in (ours, rival)])
+    mean_gain = np.mean(gains, axis=0)
+    return {
+        f"sooner at {RIVAL}'s best MM-Dist by": t_interval(speed),
+        f"seeds that never reached {RIVAL}'s best": int(np.isnan(speed).sum()),
+        "equal training time, s": shared,
+        "gain in MM-Dist in equal time": t_interval([a for a, _ in gains]),
+        f"... of {RIVAL}": t_interval([b for _, b in gains]),
+        f"... more than {RIVAL}": t_interval([a - b for a, b in gains]),
+        f"... more than {RIVAL}, as a share": float(mean_gain[0] / mean_gain[1] - 1),
+    }
+
+
+def paired_on_test(seeds: Mapping[str, Any], base: Mapping[str, Any]) -> PairedDifference:
+    """MM-Dist of a row less the base's on the test prompts: same prompt, same noise; a prompt is the mean of seeds."""
+    common = [seed for seed in seeds if seed in base]
+    a = np.mean([base[seed]["distances"] for seed in common], axis=0)
+    b = np.mean([seeds[seed]["test"]["distances"] for seed in common], axis=0)
+    return paired_difference(a, b)
+
+
+def cost_table(cost: Mapping[str, Mapping[str, Any]]) -> str:
+    """Memory in MB and seconds, a row a method."""
+    measured = [figures for figures in cost.values() if "saved_bytes" in figures]
+    if not measured:
+        return ""
+    short, long = sorted(measured[0]["saved_bytes"], key=int)
+    head = f"| method | saved T={short}, MB | saved T={long}, MB | process, MB | CUDA, MB | updates | s / update"
+    lines = [head + " | CPU s / update | s / trajectory |", "| --- |" + " ---: |" * 8]
+    for name, figures in cost.items():
+        if "saved_bytes" not in figures:
+            lines.append(f"| {name} | {figures['failed']} |" + " |" * 7)
+            continue
+        saved = [figures["saved_bytes"][steps] for steps in (short, long)]
+        memory = [*saved, figures.get("process_bytes"), figures.get("cuda_bytes")]
+        cells = ["–" if value is None else f"{value / MEGABYTE:.1f}" for value in memory]
+        seconds = [update_s(figures, "wall"), update_s(figures, "cpu"), statistics.median(figures["trajectory_wall_s"])]
+        cells += [str(figures["updates"]), *(f"{value:.3f}" for value in seconds)]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def curve_table(results: Mapping[str, Any], clock: str) -> str:
+    """What each row gained over the base, validation while learning and test at the end; means over its seeds."""
+    curves = {name: seeds for name, seeds in results["curves"].items() if seeds}
+    if not curves:
+        return ""
+    base, shared = results["base"], equal_time(curves, clock)
+    titles = " | ".join(_TEST.values())
+    head = f"| method | seeds | updates | MM-Dist after {shared:.0f} s | best MM-Dist | at, s | reward"
+    lines = [f"{head} | test MM-Dist, paired | {titles} |", "| --- |" + " ---: |" * (7 + len(_TEST))]
+    reference = [f"{np.mean([t[k] for t in base['test'].values()]):.4f}" if _has(base, k) else "–" for k in _TEST]
+    value, reward = base["val"]["mm_dist"], base["val"]["reward"]
+    test = np.mean([t["mm_dist"] for t in base["test"].values()])
+    lines.append(f"| base | | | {value:.4f} | {value:.4f} | | {reward:.4f} | {test:.4f} | {' | '.join(reference)} |")
+    lines += [_curve_row(name, seeds, base, shared, clock) for name, seeds in curves.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _has(base: Mapping[str, Any], figure: str) -> bool:
+    return all(figure in figures for figures in base["test"].values())
+
+
+def _curve_row(name: str, seeds: Mapping[str, Any], base: Mapping[str, Any], shared: float, clock: str) -> str:
+    points = [cell["points"] for cell in seeds.values()]
+    bests = [best(p, clock) for p in points]
+    reward = t_interval([p[-1]["reward"] - base["val"]["reward"] for p in points])
+    cells = [
+        str(len(seeds)),
+        f"{np.mean([p[-1]['steps'] for p in points]):.0f}",
+        _signed(t_interval([-gain_at(p, base["val"]["mm_dist"], shared, clock) for p in points])),
+        _signed(t_interval([low - base["val"]["mm_dist"] for low, _ in bests])),
+        f"{np.mean([when for _, when in bests]):.0f}",
+        _signed(reward),
+    ]
+    tested = {seed: cell for seed, cell in seeds.items() if "test" in cell}
+    if not tested:
+        return f"| {name} | {' | '.join(cells)} |" + " |" * (1 + len(_TEST))
+    paired = paired_on_test(tested, base["test"])
+    cells.append(f"{paired.mean:+.4f} [{paired.low:+.4f}, {paired.high:+.4f}] ({paired.relative:+.1%})")
+    for figure in _TEST:
+        changes = (
+            [cell["test"][figure] - base["test"][seed][figure] for seed, cell in tested.items()]
+            if _has(base, figure)
+            else []
+        )
+        cells.append(_signed(t_interval(changes)) if changes else "–")
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def _signed(value: Interval) -> str:
+    half = "" if np.isnan(value.half) else f" ± {value.half:.4f}"
+    return f"{value.mean:+.4f}{half}"
+
+
+def markdown(results: Mapping[str, Any], clock: str) -> str:
+    """The whole report."""
+    title, here = {"seconds": "wall-clock", "cpu_seconds": "processor"}[clock], results["machine"]
+    where = f"{here['cpu']}, {here['cores']} cores, load {here['load']}, PyTorch {here['torch']}"
+    headline = [
+        f"- {name}: {_signed(v) if isinstance(v, Interval) else f'{v:.4g}'}"
+        for name, v in (cost_headline(results["cost"]) | curve_headline(results, clock)).items()
+    ]
+    parts = [
+        f"# Reward fine-tuners side by side\n\n{where}\n",
+        f"## {OURS} against {RIVAL}\n\n" + "\n".join(headline) + "\n" if headline else "",
+        f"## Memory and time\n\n{cost_table(results['cost'])}" if results["cost"] else "",
+        f"## Learning\n\nDifferences from the base; time is {title} training time without evaluation; ± is the 95 % "
+        f"interval over seeds, [ ] over prompts.\n\n{curve_table(results, clock)}"
+        if any(results["curves"].values())
+        else "",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def picture(results: Mapping[str, Any], clock: str) -> bytes:
+    """PNG: MM-Dist above, reward below; against training time on the left, optimiser updates on the right."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(2, 2, sharey="row", sharex="col")
+    for row, what in enumerate(("mm_dist", "reward")):
+        for column, (axis, label) in enumerate(((clock, "training time, s"), ("steps", "optimiser updates"))):
+            axes = grid[row][column]
+            axes.axhline(results["base"]["val"][what], color="gray", linestyle=":", linewidth=1, label="base")
+            for number, (name, seeds) in enumerate(results["curves"].items()):
+                for i, cell in enumerate(seeds.values()):
+                    x, y = ([point[key] for point in cell["points"]] for key in (axis, what))
+                    axes.plot(x, y, f"C{number % 10}", linewidth=1.2, alpha=0.8, label=None if i else name)
+            axes.set_xscale("log")
+            axes.grid(alpha=0.25)
+            axes.set_ylabel({"mm_dist": "judge: MM-Dist, lower is better", "reward": "reward"}[what])
+            axes.set_xlabel(label if row else "")
+    grid[0][1].legend(fontsize=8)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=110)
+    return file.getvalue()

@@ -1,0 +1,236 @@
+"""What is compared and on what: variants as data, settings, models, prompts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from core.align.config import AlignConfig, GuardConfig
+from core.align.finetune import AlignBatch
+from core.align.guards import EnsembleReward, PhysicalTerm
+from core.align.run import AlignRun
+from core.align.run_files import RunFolder
+from core.align.schedule import from_diffusers
+from core.commands.align import prompt_batches
+from core.data.captions import surprise
+from core.data.dataset import MotionSet, SetConfig, load_set
+from core.diffusion.rollout import SamplerConfig, make_scheduler, sample_motions
+from core.models.checkpoint import load_diffusion, load_module
+from core.text.encoder import TextEncoder, load_text_encoder
+from core.train.loop import pick_device
+from core.train.tasks import to_tensors
+
+BARE = GuardConfig(anchor_weight=0.0, ema=0.0, monitor_every=0)  # as published; an average would favour many updates
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the tables: a method of core.align.plans, how many last steps it trains, and its guards."""
+
+    method: str
+    last_k: int | float | None = None  # number of steps, share of T, or None for all
+    guards: Mapping[str, float] = field(default_factory=dict)  # fields of GuardConfig that differ
+    ensemble: bool = False
+    saturates: bool = False  # at the mean reward of real motions
+
+    def trained_steps(self, steps: int) -> int | None:
+        """last_k for T = steps, never more than T."""
+        if self.last_k is None:
+            return None
+        return min(steps, max(1, round(self.last_k * steps)) if isinstance(self.last_k, float) else self.last_k)
+
+
+_FIFTH = 0.2  # 10 of 50 steps, as published
+ALL_GUARDS = {"anchor_weight": 0.5, "ema": 0.97, "physical_weight": 0.1}
+METHODS = {
+    "easytune": Variant("easytune", _FIFTH),
+    "easytune-all": Variant("easytune"),
+    "terminal-gradient": Variant("terminal-gradient"),
+    "draft-1": Variant("draft", 1),
+    "draft-10": Variant("draft", 10),
+    "draft-50": Variant("draft"),
+    "draft-lv": Variant("draft-lv"),
+    "alignprop": Variant("alignprop"),
+    "drtune": Variant("drtune", 5),
+    "refl": Variant("refl"),
+}
+GUARDED = {
+    "easytune+anchor": Variant("easytune", _FIFTH, {"anchor_weight": ALL_GUARDS["anchor_weight"]}),
+    "easytune+ema": Variant("easytune", _FIFTH, {"ema": ALL_GUARDS["ema"]}),
+    "easytune+physical": Variant("easytune", _FIFTH, {"physical_weight": ALL_GUARDS["physical_weight"]}),
+    "easytune+saturation": Variant("easytune", _FIFTH, saturates=True),
+    "easytune+ensemble": Variant("easytune", _FIFTH, ensemble=True),
+    "easytune+guards": Variant("easytune", _FIFTH, ALL_GUARDS, ensemble=True, saturates=True),
+}
+VARIANTS = {**METHODS, **GUARDED}
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Measure reward fine-tuners side by side. Run the same command again after a kill: finished parts are kept."""
+
+    methods: tuple[str, ...] = tuple(METHODS)  # rows; also easytune+anchor, +ema, +physical, +saturation, +ensemble
+    ablation: bool = False  # each guard of EasyTune alone, none and all, instead of `methods`
+    stages: tuple[Literal["cost", "curves"], ...] = ("cost", "curves")  # memory and time; learning curves
+    seeds: tuple[int, ...] = (0, 1, 2)  # of the curves: adapters, prompts, noise, noise of the test prompts
+    minutes: float = 20.0  # training time a method and seed; evaluating does not count
+    minutes_of: dict[str, float] = field(default_factory=lambda: {"draft-50": 60.0})  # ... where it differs
+    lr_of: dict[str, float] = field(default_factory=dict)  # learning rate of a method where it differs from align.lr
+    clock: Literal["wall", "cpu"] = "wall"  # cpu: processor seconds, for a machine that is shared with other work
+    points: int = 16  # evaluations a curve, at times that grow geometrically
+    earliest: float = 0.01  # first of them, as a share of the time
+    prompts: int = 128  # fixed validation prompts of the curves
+    test_prompts: int = 256  # fixed test prompts, looked at once at the end of a curve
+    sampler: SamplerConfig = field(default_factory=lambda: SamplerConfig(12, solver="dpm++"))  # of all evaluations
+    memory_steps: tuple[int, int] = (10, 50)  # T of the two memory measurements; the longer one is timed
+    frames: int = 160  # of every motion while memory and time are measured
+    repeats: int = 2  # timed trajectories a method, after the first one
+    rewards: tuple[str, ...] = ("reward",)  # folders below checkpoints
+    ensemble: tuple[str, ...] = ()  # reward folders of the ensemble rows, which are left out where this is empty
+    train_items: int = 6000  # composed items that training prompts are drawn from
+    archive: Path = Path("data/bandai-namco.npz")
+    checkpoints: Path = Path("checkpoints")
+    out: Path = Path("outputs/benchmark-alignment")
+    device: str = "auto"
+    threads: int = 0  # CPU threads; 0 leaves PyTorch's choice
+    smoke: bool = False  # tiny settings, motions of the base in place of the archive: does everything run?
+    align: AlignConfig = field(default_factory=lambda: AlignConfig(steps=50, last_k=None, guards=BARE))  # of all rows
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in (*self.methods, *self.minutes_of, *self.lr_of) if name not in VARIANTS]
+        if unknown:
+            raise ValueError(f"methods={unknown} are unknown. Choose from {', '.join(VARIANTS)}.")
+        if min([self.minutes, *self.minutes_of.values()]) <= 0 or not 0 < self.earliest < 1:
+            raise ValueError(f"minutes={self.minutes} must be above 0 and earliest={self.earliest} within (0, 1).")
+        for name in ("points", "repeats", "prompts", "test_prompts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+
+    @property
+    def names(self) -> list[str]:
+        """The rows to measure."""
+        names = ["easytune", *GUARDED] if self.ablation else list(self.methods)
+        return [name for name in names if self.ensemble or not VARIANTS[name].ensemble]
+
+    def seconds_of(self, name: str) -> float:
+        """Training time of one curve of a row."""
+        return 60 * self.minutes_of.get(name, self.minutes)
+
+
+def tiny(config: Benchmark) -> Benchmark:
+    """The settings of --smoke: every row and stage, almost no work."""
+    align = replace(config.align, steps=4, batch=2)
+    small = {"minutes": 0.005, "minutes_of": {}, "points": 2, "earliest": 0.5, "prompts": 8, "test_prompts": 8}
+    sampler = SamplerConfig(2, solver="dpm++")
+    return replace(
+        config, **small, seeds=config.seeds[:1], sampler=sampler, memory_steps=(2, 4), frames=40, repeats=1, align=align
+    )
+
+
+_HOW_MUCH = ("methods", "ablation", "stages", "seeds", "minutes", "minutes_of", "out", "ensemble")
+
+
+def lasting(config: Benchmark) -> dict[str, Any]:
+    """Settings that results of one folder must share; more methods, seeds and minutes may be added later."""
+    return {f.name: getattr(config, f.name) for f in fields(config) if f.name not in _HOW_MUCH} | {
+        "align": asdict(config.align),
+        "sampler": asdict(config.sampler),
+    }
+
+
+@dataclass
+class World:
+    """Models and prompts that all rows share; the model is never trained, rows get copies."""
+
+    config: Benchmark
+    device: torch.device
+    model: Any
+    encoder: TextEncoder
+    rewards: dict[str, Any]
+    train: MotionSet | None = None
+    physical: PhysicalTerm | None = None
+    ceiling: float = float("nan")  # mean reward of real motions
+
+    def reward(self, ensemble: bool = False) -> Any:
+        """One reward model, or the mean of several."""
+        names = self.config.ensemble if ensemble else self.config.rewards
+        models = [self.rewards[name] for name in names]
+        return models[0] if len(models) == 1 else EnsembleReward(models)
+
+    def start(self, name: str, seed: int, steps: int, folder: Path) -> AlignRun:
+        """A fresh run of a row on a copy of the base, or the state it was left in."""
+        settings = self.settings(name, seed, steps)
+        schedule = from_diffusers(make_scheduler(SamplerConfig(steps)), settings.eta)
+        reward, model = self.reward(VARIANTS[name].ensemble), copy.deepcopy(self.model)
+        run = AlignRun(model, reward, schedule, settings, RunFolder(folder, settings), None, self.physical)
+        run.resume()
+        return run
+
+    def settings(self, name: str, seed: int, steps: int) -> AlignConfig:
+        """The alignment of a row: shared settings with its method, steps, guards and learning rate."""
+        config, variant = self.config, VARIANTS[name]
+        ceiling = {"saturation": self.ceiling} if variant.saturates else {}
+        guards = replace(config.align.guards, **{**variant.guards, **ceiling})  # type: ignore[arg-type]
+        return replace(
+            config.align, method=variant.method, steps=steps, last_k=variant.trained_steps(steps), seed=seed,
+            guards=guards, lr=config.lr_of.get(name, config.align.lr), updates=10**7, save_every=10**7,
+        )  # fmt: skip
+
+    def batches(self, seed: int) -> Callable[[int], AlignBatch]:
+        """Update -> training prompts, the same for every row of a seed."""
+        if self.train is None:
+            raise ValueError("training prompts need load_world(config, prompts=True).")
+        return prompt_batches(self.train, self.encoder, self.config.align.batch, seed, self.device)
+
+    def fixed_batch(self) -> AlignBatch:
+        """Prompts of one length, for memory and time."""
+        size = self.config.align.batch
+        text = self.encoder.encode([surprise(seed) for seed in range(size)]).to(self.device)
+        return AlignBatch(text, torch.full((size,), self.config.frames, device=self.device))
+
+
+def load_world(config: Benchmark, prompts: bool) -> World:
+    """Models of a configuration; with `prompts` also training prompts and references from real motions.
+
+    Raises FileNotFoundError or ValueError as load_diffusion and load_set do. Side effect: sets PyTorch's threads.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    device = torch.device(pick_device(config.device))
+    names = (*config.rewards, *config.ensemble)
+    rewards = {name: load_module(config.checkpoints / name, device) for name in names}
+    model, encoder = load_diffusion(config.checkpoints, device), load_text_encoder("minilm", device)
+    world = World(config, device, model, encoder, rewards)
+    if prompts:
+        world.train = motions_of(world, "train", config.train_items, 100)
+        val = motions_of(world, "val", 300, 0)
+        features, lengths = to_tensors(val, np.arange(min(len(val), 128)), device)
+        world.physical = PhysicalTerm.of_real(features, lengths)
+        captions = [row[0] for row in val.captions[: len(lengths)]]
+        with torch.no_grad():
+            world.ceiling = float(world.reward()(features, lengths, encoder.encode(captions).to(device)).mean())
+    return world
+
+
+def motions_of(world: World, split: str, items: int, seed: int) -> MotionSet:
+    """A split of the archive; in a smoke run motions that the base makes up, so that nothing need be fetched."""
+    if world.config.smoke:
+        prompts = [surprise(len(split) * 1000 + i) for i in range(8)]
+        lengths = [40 + 2 * i for i in range(8)]
+        return _as_set(prompts, sample_motions(world.model, world.encoder, prompts, lengths, lengths, _QUICK))
+    return load_set(world.config.archive, SetConfig(split, items, seed=seed))
+
+
+_QUICK = SamplerConfig(2, solver="dpm++")
+
+
+def _as_set(prompts: Sequence[str], motions: Sequence[np.ndarray]) -> MotionSet:
+    starts = np.cumsum([0, *map(len, motions)])
+    captions = tuple((prompt,) for prompt in prompts)
+    return MotionSet(np.concatenate(motions), starts, captions, tuple(prompts), tuple(prompts))
