@@ -42,7 +42,7 @@ _NICE = 10  # on POSIX: a page on the same cores goes first
 
 
 def _live_align() -> AlignConfig:
-    """What a person can wait for; measured in docs/live-loop.md."""
+    """Fewer, smaller and bolder updates than `align` makes: a person waits for them. Not tuned yet."""
     return AlignConfig(updates=24, batch=8, lr=2e-4, guards=GuardConfig(monitor_every=4, ema=0.9))
 
 
