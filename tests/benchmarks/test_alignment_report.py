@@ -1,0 +1,34 @@
+"""The derived figures of the alignment benchmark, from results small enough to check by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.alignment_report import best, cost_headline, equal_time, gain_at, seconds_to_reach
+from benchmarks.alignment_setup import METHODS, Benchmark
+
+POINTS = [{"seconds": s, "mm_dist": m} for s, m in ((10.0, 2.0), (20.0, 1.5), (40.0, 1.8))]
+
+
+def test_times_are_those_of_judged_points() -> None:
+    """Prevents a speed-up from interpolation, and a gain before anything was judged."""
+    assert best(POINTS, "seconds") == (1.5, 20.0)
+    assert seconds_to_reach(POINTS, 1.9, "seconds") == 20.0 and seconds_to_reach(POINTS, 1.0, "seconds") is None
+    assert gain_at(POINTS, 2.5, 39.0, "seconds") == 1.0 and gain_at(POINTS, 2.5, 5.0, "seconds") == 0.0
+    assert equal_time({"a": {"0": {"points": POINTS}}, "b": {"0": {"points": POINTS[:1]}}}, "seconds") == 10.0
+
+
+def test_cost_ratios() -> None:
+    """Prevents a ratio upside down or a trajectory counted as one update."""
+    ours = {"saved_bytes": {"10": 4, "50": 4}, "updates": 10, "trajectory_wall_s": [5], "trajectory_cpu_s": [5]}
+    rival = {"saved_bytes": {"10": 20, "50": 100}, "updates": 1, "trajectory_wall_s": [20], "trajectory_cpu_s": [20]}
+    headline = cost_headline({"easytune": ours, "draft-50": rival})
+    assert list(headline.values()) == pytest.approx([1.0, 0.04, 40.0, 40.0])
+
+
+def test_rows_follow_the_number_of_steps() -> None:
+    """Prevents EasyTune's last fifth from staying 10 steps at T = 10, and more trained steps than there are."""
+    assert [METHODS["easytune"].trained_steps(steps) for steps in (50, 10, 4)] == [10, 2, 1]
+    assert METHODS["draft-10"].trained_steps(4) == 4 and METHODS["draft-50"].trained_steps(50) is None
+    with pytest.raises(ValueError, match="unknown"):
+        Benchmark(methods=("eztune",))
