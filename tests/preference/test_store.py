@@ -2,50 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
-import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import sqlalchemy as sa
 
 from core.preference.store import PreferenceStore
 from core.preference.types import Pair, Take, new_pair_id, now
 
-POSTGRES = os.environ.get("EASYTUNE_TEST_POSTGRES")
-BACKENDS = [
-    "sqlite",
-    pytest.param(
-        "postgresql",
-        marks=pytest.mark.skipif(not POSTGRES, reason="EASYTUNE_TEST_POSTGRES holds no URL of a PostgreSQL database"),
-    ),
-]
 
-
-@pytest.fixture(params=BACKENDS)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PreferenceStore]:
-    if request.param == "sqlite":
-        store = PreferenceStore(tmp_path)
-        yield store
-        store.close()
-        return
-    assert POSTGRES
-    name = f"test_{uuid.uuid4().hex}"  # a schema of its own, so that tests see an empty database
-    admin = sa.create_engine(POSTGRES)
-    with admin.begin() as connection:
-        connection.execute(sa.text(f"CREATE SCHEMA {name}"))
-    url = sa.make_url(POSTGRES).update_query_dict({"options": f"-csearch_path={name}"})
-    store = PreferenceStore(tmp_path, url.render_as_string(hide_password=False))
+@pytest.fixture
+def store(tmp_path: Path, database: str) -> Iterator[PreferenceStore]:
+    store = PreferenceStore(tmp_path, database)
     yield store
     store.close()
-    with admin.begin() as connection:
-        connection.execute(sa.text(f"DROP SCHEMA {name} CASCADE"))
-    admin.dispose()
 
 
 def motion(seed: int, frames: int = 40) -> np.ndarray:

@@ -23,7 +23,7 @@ from pathlib import Path
 from core.preference.store import PreferenceStore
 from core.preference.types import Pair, Take, new_pair_id, now
 
-store = PreferenceStore(Path(sys.argv[1]))
+store = PreferenceStore(Path(sys.argv[1]), sys.argv[2])
 rng = np.random.default_rng()
 fields = dict(prompt="p", seed=1, frames=40, steps=50, guidance_scale=2.5, solver="ddim", weights_sha256="0",
               text_encoder="minilm", device="cpu", code_version="0", torch_version="0")
@@ -40,12 +40,12 @@ while True:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL exists on POSIX systems only")
-def test_sigkill_loses_no_acknowledged_vote(tmp_path: Path) -> None:
-    """Prevents lost votes, dangling rows and broken starts after kill -9, at ten random moments."""
+def test_sigkill_loses_no_acknowledged_vote(tmp_path: Path, database: str) -> None:
+    """Prevents lost and doubled votes, dangling rows and broken starts after kill -9, at ten random moments."""
     rng = random.Random(3)
     acknowledged: set[str] = set()
     for _ in range(ROUNDS):
-        command = [sys.executable, "-c", WORKER, str(tmp_path)]
+        command = [sys.executable, "-c", WORKER, str(tmp_path), database]
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert process.stdout
         lines = [process.stdout.readline() for _ in range(rng.randint(1, 3))]  # whole cycles, then a part of one
@@ -53,11 +53,12 @@ def test_sigkill_loses_no_acknowledged_vote(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         lines += process.communicate()[0].splitlines(keepends=True)
         acknowledged |= {line.strip() for line in lines if line.endswith("\n")}
-        store = PreferenceStore(tmp_path)
-        assert acknowledged <= {vote.pair_id for vote in store.votes()}
+        store = PreferenceStore(tmp_path, database)
+        voted = [vote.pair_id for vote in store.votes()]
+        assert acknowledged <= set(voted) and len(voted) == len(set(voted))
         assert not list(tmp_path.rglob("*.part"))
         store.close()
-    store = PreferenceStore(tmp_path)
+    store = PreferenceStore(tmp_path, database)
     for record in store.recent(limit=100_000):
         store.load_motion(record.pair.left)
         store.load_motion(record.pair.right)
