@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from core.models.layers import Attention, length_mask, sinusoid
+from core.models.layers import Attention, FoldedContext, length_mask, sinusoid
 from core.text.encoder import TextFeatures
 
 
@@ -25,6 +25,17 @@ class DenoiserConfig:
     width: int = 256
     layers: int = 8
     heads: int = 4
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What stays the same over all steps of a rollout of B rows: texts, lengths and weights, not x_t and t."""
+
+    mask: Tensor  # (B, L) True at real latents
+    full: bool  # no latent is padded
+    position: Tensor  # (B, L, W)
+    pooled: Tensor  # (B, W)
+    words: list[FoldedContext]  # of every layer
 
 
 class DenoiserLayer(nn.Module):
@@ -41,13 +52,13 @@ class DenoiserLayer(nn.Module):
         self.norm3 = nn.LayerNorm(w, elementwise_affine=False)
         self.modulation = nn.Parameter(torch.randn(6 * w) / w**0.5 * 0.1)
 
-    def forward(self, x: Tensor, mask: Tensor, text: Tensor, text_mask: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None, text: FoldedContext, condition: Tensor) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = (condition + self.modulation)[:, None].chunk(6, -1)
-        h = self.norm1(x) * (1 + scale1) + shift1
-        x = x + gate1 * self.self_attention(h, h, mask)
-        x = x + self.cross_attention(self.norm2(x), text, text_mask)
-        h = self.norm3(x) * (1 + scale2) + shift2
-        return x + gate2 * self.feed_forward(h)
+        h = torch.addcmul(shift1, self.norm1(x), 1 + scale1)
+        x = torch.addcmul(x, gate1, self.self_attention(h, h, mask))
+        x = x + self.cross_attention.attend(self.norm2(x), text)
+        h = torch.addcmul(shift2, self.norm3(x), 1 + scale2)
+        return torch.addcmul(x, gate2, self.feed_forward(h))
 
 
 class Denoiser(nn.Module):
@@ -70,14 +81,24 @@ class Denoiser(nn.Module):
         nn.init.zeros_(self.output.bias)
 
     def forward(self, x_t: Tensor, t: Tensor, text: TextFeatures, lengths: Tensor) -> Tensor:
-        mask = length_mask(lengths, x_t.shape[1])  # (B, L)
-        steps = torch.arange(x_t.shape[1], device=x_t.device).expand(len(x_t), -1)
+        return self.step(x_t, t, self.prepare(text, lengths, x_t.shape[1]))
+
+    def prepare(self, text: TextFeatures, lengths: Tensor, size: int) -> Prepared:
+        """What does not depend on x_t and t; size: L of the latents to come."""
+        mask = length_mask(lengths, size)  # (B, L)
+        steps = torch.arange(size, device=lengths.device).expand(len(lengths), -1)
         w = self.config.width
         ends = torch.cat([sinusoid(steps, w), sinusoid(lengths[:, None] - steps, w)], -1)  # (B, L, 2W)
-        x = self.input(x_t) + self.position(ends)
-        condition = self.time(sinusoid(t, self.config.width)) + self.pooled_text(text.pooled)
-        condition = self.modulation(condition)  # (B, 6W)
         tokens = self.text(text.tokens)
-        for layer in self.layers:
-            x = layer(x, mask, tokens, text.mask, condition)
-        return self.output(self.norm(x)).float() * mask[..., None]
+        words = [layer.cross_attention.fold(tokens, text.mask) for layer in self.layers]
+        return Prepared(mask, bool(mask.all()), self.position(ends), self.pooled_text(text.pooled), words)
+
+    def step(self, x_t: Tensor, t: Tensor, p: Prepared) -> Tensor:
+        """Clean latents x0_hat (B, L, D) of x_t (B, L, D) at timesteps t (B,)."""
+        x = self.input(x_t) + p.position
+        condition = self.time(sinusoid(t, self.config.width)) + p.pooled
+        condition = self.modulation(condition)  # (B, 6W)
+        keys = None if p.full else p.mask
+        for layer, words in zip(self.layers, p.words, strict=True):
+            x = layer(x, keys, words, condition)
+        return self.output(self.norm(x)).float() * p.mask[..., None]

@@ -6,6 +6,8 @@ affine change at fixed x_t, so this equals guiding eps.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -38,15 +40,31 @@ class LatentDiffusion(nn.Module):
 
     def predict_x0(self, x_t: Tensor, t: int, text: TextFeatures, guidance_scale: float, lengths: Tensor) -> Tensor:
         """Guided clean estimate x0_hat (B, L, D) of x_t (B, L, D) at training timestep t."""
-        steps = torch.full((len(x_t),), t, device=x_t.device)
+        return self.prepare(text, guidance_scale, lengths, x_t.shape[1])(x_t, t)
+
+    def prepare(
+        self, text: TextFeatures, guidance_scale: float, lengths: Tensor, size: int
+    ) -> Callable[[Tensor, int], Tensor]:
+        """(x_t, t) -> what predict_x0 gives, with all that a rollout's steps share computed once; size: L of x_t.
+
+        Holds while the weights stay as they are.
+        """
         sizes = latent_lengths(lengths)
-        if guidance_scale == 1.0:
-            return self.denoiser(x_t, steps, text, sizes)
-        null = self.null.to(x_t.device).select([0] * len(x_t))
-        both = TextFeatures.concat([text, null])
-        twice = self.denoiser(x_t.repeat(2, 1, 1), steps.repeat(2), both, sizes.repeat(2))
-        conditional, unconditional = twice.chunk(2)
-        return unconditional + guidance_scale * (conditional - unconditional)
+        if guidance_scale != 1.0:
+            null = self.null.to(sizes.device).select([0] * len(sizes))
+            text, sizes = TextFeatures.concat([text, null]), sizes.repeat(2)
+        prepared = self.denoiser.prepare(text, sizes, size)
+
+        def predict(x_t: Tensor, t: int) -> Tensor:
+            copies = len(sizes) // len(x_t)
+            steps = torch.full((len(sizes),), t, device=x_t.device)
+            x0_hat = self.denoiser.step(x_t.repeat(copies, 1, 1), steps, prepared)
+            if copies == 1:
+                return x0_hat
+            conditional, unconditional = x0_hat.chunk(2)
+            return unconditional + guidance_scale * (conditional - unconditional)
+
+        return predict
 
     def decode(self, x0: Tensor, lengths: Tensor) -> Tensor:
         """Clean latents (B, L, D) -> features (B, F, 263) in physical units, differentiable."""

@@ -73,3 +73,13 @@ def test_vae_and_denoiser_must_fit(model) -> None:
     other = MotionVae(VaeConfig(latent_dim=5, width=16, hidden=16, blocks=1))
     with pytest.raises(ValueError, match="VAE latents have 5 numbers, the denoiser 6"):
         LatentDiffusion(other, model.denoiser, model.null)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.5])
+def test_prepared_rollout_gives_what_a_single_prediction_gives(model, scale) -> None:
+    """Fails where something that changes from step to step is kept over a rollout."""
+    x_t = torch.randn(2, 15, 6, generator=torch.Generator().manual_seed(3))
+    prepared = model.prepare(texts([7, 4], 1), scale, LENGTHS, 15)
+    for t in (999, 500, 3):
+        torch.testing.assert_close(prepared(x_t, t), model.predict_x0(x_t, t, texts([7, 4], 1), scale, LENGTHS))
+        x_t = x_t * 0.5
