@@ -6,6 +6,8 @@ const PACK_VERSION = 1; // core/render/player_pack.py
 const QUATERNION_SCALE = 32767;
 const SOFTENING = 4; // rounds of averaging normals over neighbours: a mannequin rather than a portrait
 const COARSE_CELL_M = 0.02; // vertices this close become one in the light mesh
+const FACE_CELL_M = 0.008; // a face of coarser triangles looks torn
+const HEAD = 15; // SMPL joint
 const FOLLOW_SMOOTHING_S = 0.45; // standard deviation of the Gaussian that turns the pelvis' path into the camera's
 
 function perspective(fovY, aspect, near, far) {
@@ -92,12 +94,13 @@ function decodeBody(buffer) {
   return body;
 }
 
-// About a quarter of the triangles over the same vertices, for shadows and for slow machines: vertices of one cell and
+// About a third of the triangles over the same vertices, for shadows and for slow machines: vertices of one cell and
 // one main joint become the first of them, and triangles without area go.
 function lightTriangles(body) {
   const first = new Map();
   const stands = Array.from({ length: body.positions.length / 3 }, (_, v) => {
-    const cell = (k) => Math.round(body.positions[v * 3 + k] / COARSE_CELL_M) + 512;
+    const size = body.joints[v * 4] === HEAD ? FACE_CELL_M : COARSE_CELL_M;
+    const cell = (k) => Math.round(body.positions[v * 3 + k] / size) + 512;
     const key = ((cell(0) * 1024 + cell(1)) * 1024 + cell(2)) * 32 + body.joints[v * 4];
     if (!first.has(key)) first.set(key, v);
     return first.get(key);
