@@ -49,7 +49,14 @@ class Align:
     runs: Path = Path("runs")
     device: str = "auto"
     threads: int = 0  # CPU threads; 0 leaves PyTorch's choice
+    keep: float = 0.4  # of the adapters' change that is kept: weights between base and policy (Wortsman et al. 2022)
     align: Annotated[AlignConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=AlignConfig)
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.keep <= 1.0:
+            raise ValueError(f"keep={self.keep} is outside 0-1. 1 keeps all that was learnt.")
+        if self.keep < 1.0 and self.align.lora_rank == 0:
+            raise ValueError(f"keep={self.keep} needs adapters. Set --lora-rank above 0, or --keep 1.")
 
 
 def main(arguments: list[str]) -> None:
@@ -94,7 +101,8 @@ def run(config: Align, callback: Callback | None = None, command: str = "python 
     meta = {**facts, "seed": config.align.seed, "monitors": result.monitors, "training": asdict(config)}
     target = config.checkpoints / config.name
     if result.adapters:
-        save_adapters(target, result.adapters, config.align.lora_alpha / config.align.lora_rank, meta, config.base)
+        scale = config.keep * config.align.lora_alpha / config.align.lora_rank
+        save_adapters(target, result.adapters, scale, meta, config.base)
     else:
         save_checkpoint(target, model.denoiser, {**meta, "from": config.base})
     write_card(target, command)
