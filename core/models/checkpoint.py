@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -109,15 +110,19 @@ def _reason(error: Exception) -> str:
     return " ".join(line.strip() for line in str(error).splitlines()[:2])[:160]
 
 
-def load_module(folder: Path, device: str | torch.device = "cpu") -> nn.Module:
-    """The frozen module of a checkpoint folder, float32, in eval mode.
+def load_module(
+    folder: Path,
+    device: str | torch.device = "cpu",
+    kinds: Mapping[str, tuple[type[nn.Module], type]] = ARCHITECTURES,
+) -> nn.Module:
+    """The frozen module of a checkpoint folder, float32, in eval mode; kinds: architectures that it may be.
 
     Raises FileNotFoundError naming the missing file and the command that makes it; ValueError naming a damaged or
     mismatched one.
     """
     described, tensors = _read(folder)
     try:
-        architecture, config_type = ARCHITECTURES[described["architecture"]]
+        architecture, config_type = kinds[described["architecture"]]
         module = architecture(_configure(config_type, described["config"]))
         module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, strict=True)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:

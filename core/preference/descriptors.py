@@ -30,6 +30,7 @@ class Descriptor:
     unit: str
     more: str
     less: str
+    in_proportion: bool = False  # people notice its ratio, not its difference
 
 
 DESCRIPTORS: tuple[Descriptor, ...] = (
@@ -38,28 +39,28 @@ DESCRIPTORS: tuple[Descriptor, ...] = (
     Descriptor("right_hand_height", "m", "higher right hand", "lower right hand"),
     Descriptor("left_hand_peak", "m", "left hand reaching higher", "left hand kept low"),
     Descriptor("right_hand_peak", "m", "right hand reaching higher", "right hand kept low"),
-    Descriptor("left_hand_speed", "m/s", "livelier left hand", "calmer left hand"),
-    Descriptor("right_hand_speed", "m/s", "livelier right hand", "calmer right hand"),
+    Descriptor("left_hand_speed", "m/s", "livelier left hand", "calmer left hand", True),
+    Descriptor("right_hand_speed", "m/s", "livelier right hand", "calmer right hand", True),
     Descriptor("hands_apart", "m", "arms spread wider", "arms kept closer"),
     Descriptor("left_foot_height", "m", "left foot lifted more", "left foot lifted less"),
     Descriptor("right_foot_height", "m", "right foot lifted more", "right foot lifted less"),
     Descriptor("feet_apart", "m", "wider stance", "narrower stance"),
-    Descriptor("skating", "m/s", "more sliding feet", "steadier feet"),
+    Descriptor("skating", "m/s", "more sliding feet", "steadier feet", True),
     Descriptor("penetration", "m", "feet deeper in the floor", "feet on the floor, not in it"),
-    Descriptor("speed", "m/s", "faster movement", "slower movement"),
-    Descriptor("body_speed", "m/s", "livelier limbs", "calmer limbs"),
-    Descriptor("acceleration", "m/s^2", "more vigorous movement", "calmer movement"),
-    Descriptor("jerk", "m/s^3", "jerkier movement", "smoother movement"),
-    Descriptor("tempo", "Hz", "quicker rhythm", "slower rhythm"),
-    Descriptor("range", "m", "larger gestures", "smaller gestures"),
+    Descriptor("speed", "m/s", "faster movement", "slower movement", True),
+    Descriptor("body_speed", "m/s", "livelier limbs", "calmer limbs", True),
+    Descriptor("acceleration", "m/s^2", "more vigorous movement", "calmer movement", True),
+    Descriptor("jerk", "m/s^3", "jerkier movement", "smoother movement", True),
+    Descriptor("tempo", "Hz", "quicker rhythm", "slower rhythm", True),
+    Descriptor("range", "m", "larger gestures", "smaller gestures", True),
     Descriptor("uprightness", "cosine", "more upright posture", "more bent posture"),
     Descriptor("lean", "m", "leaning forward", "leaning back"),
     Descriptor("head_height", "m", "head held higher", "head held lower"),
     Descriptor("pelvis_height", "m", "straighter legs", "deeper knees"),
     Descriptor("asymmetry", "m", "one-sided movement", "more symmetric movement"),
-    Descriptor("travel_speed", "m/s", "walking faster", "walking slower"),
-    Descriptor("distance", "m", "ending farther away", "ending nearer"),
-    Descriptor("turning", "rad/s", "more turning", "less turning"),
+    Descriptor("travel_speed", "m/s", "walking faster", "walking slower", True),
+    Descriptor("distance", "m", "ending farther away", "ending nearer", True),
+    Descriptor("turning", "rad/s", "more turning", "less turning", True),
 )
 N_DESCRIPTORS = len(DESCRIPTORS)
 

@@ -1,16 +1,17 @@
 """A reward that has learnt somebody's taste: a text-motion reward and a Bradley-Terry head on top of it.
 
-Utility (in logits) of motion m for text c is linear in what is known of them:
+Utility (in logits) of motion m for text c is linear in D = 1 + K + E inputs:
 
-    u(m, c) = w_0 cos(m, c) / s_0  +  sum_k w_k (d_k(m) - mu_k) / s_k  +  sum_e w_e (z_e(m) - mu_e) / s_e
+    u(m, c) = w . x,   x = ([cos(m, c), d(m), z(m)] - mu) / s
 
-cos is the base reward, d are the descriptors (core.preference.descriptors), z the base reward's motion embedding, mu
-and s constants measured on takes. P(a better than b) = sigmoid(u(a) - u(b)). The reward is u in units of the base
-reward, so that without votes (w_0 = prior, all else 0) it *is* the base reward. Everything is differentiable.
+cos is the base reward, d the K descriptors (core.preference.descriptors), z the base reward's motion embedding, mu and
+s constants measured on takes. P(a better than b) = sigmoid(u(a) - u(b)). The reward is u in units of the base reward:
+without votes (w_0 = prior, all else 0) it *is* the base reward. Everything is differentiable in the motion.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.models.reward import RewardConfig
+from core.models.checkpoint import load_module, save_checkpoint
+from core.models.reward import RewardConfig, RewardModel
+from core.preference.bradley_terry import Posterior
+from core.preference.descriptors import DESCRIPTORS, N_DESCRIPTORS, describe
+
+_TOLD_LOGITS = 0.15  # a weight is put into words from here on (per standard deviation of its descriptor)
+_TOLD_SHARE = 0.25  # ... and from this share of the largest on
+_IN_PROPORTION = tuple(descriptor.in_proportion for descriptor in DESCRIPTORS)
 
 
 @dataclass(frozen=True)
@@ -28,36 +36,106 @@ class PreferenceConfig:
     base: RewardConfig = field(default_factory=RewardConfig)
     text_weight: float = 1.0  # prior mean of w_0: logits per standard deviation of the base reward within a prompt
     annotator: str = ""  # whose votes were learnt; empty = everyone's
+    report: dict[str, Any] = field(default_factory=dict)  # how refining went, see core.preference.refine
 
 
 class PreferenceReward(nn.Module):
-    """`Reward` of core.diffusion.protocol with a learnt head; see the module docstring. D = 1 + K + E inputs."""
+    """`Reward` of core.diffusion.protocol with a learnt head; see the module docstring."""
 
-    report: dict[str, Any]  # how the last `refine` went, see core.preference.refine
+    center: Tensor  # (D,) mu
+    scale: Tensor  # (D,) s: spread between takes of one prompt
+    weight: Tensor  # (D,) posterior mean of w
+    covariance: Tensor  # (D * D,) of w, flat, so that checkpoints keep it in float32
 
-    def __init__(self, config: PreferenceConfig) -> None: ...
+    def __init__(self, config: PreferenceConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.base = RewardModel(config.base)
+        size = 1 + N_DESCRIPTORS + config.base.embedding
+        self.register_buffer("center", torch.zeros(size))
+        self.register_buffer("scale", torch.ones(size))
+        self.register_buffer("weight", torch.zeros(size))
+        self.weight[0] = config.text_weight
+        self.register_buffer("covariance", torch.zeros(size * size))
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """How the last `refine` went."""
+        return self.config.report
 
     def forward(self, features: Tensor, lengths: Tensor, text: Any) -> Tensor:
-        """Reward (B,) of features (B, F, 263) in physical units, frames (B,), TextFeatures; units of the base reward."""
-        raise NotImplementedError
+        """Reward (B,) of features (B, F, 263), frames (B,), TextFeatures; in units of the base reward."""
+        return self.reward_of(self.inputs(motion_vectors(self.base, features, lengths), self.base.embed_text(text)))
+
+    def reward_of(self, inputs: Tensor) -> Tensor:
+        """Reward (B,) of inputs (B, D)."""
+        return inputs @ self.weight * self._unit + self.center[0]
+
+    @property
+    def _unit(self) -> Tensor:
+        """Base reward per logit, under the prior."""
+        return self.scale[0] / self.config.text_weight
+
+    def inputs(self, vectors: Tensor, words: Tensor) -> Tensor:
+        """Standardised inputs x (B, D) of motion vectors (B, K + E) and text embeddings (B, E)."""
+        cosine = (vectors[:, N_DESCRIPTORS:] * words).sum(-1, keepdim=True)
+        return (torch.cat([cosine, vectors], -1) - self.center) / self.scale
 
     def uncertainty(self, features: Tensor, lengths: Tensor, text: Any) -> Tensor:
         """Posterior standard deviation (B,) of the reward against the mean take, in units of the base reward."""
-        raise NotImplementedError
+        x = self.inputs(motion_vectors(self.base, features, lengths), self.base.embed_text(text))
+        return self.difference(x, torch.zeros_like(x))[1].sqrt() * self._unit
+
+    def difference(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """Posterior mean and variance (N,) of u(a) - u(b), in logits, of inputs (N, D)."""
+        x = a - b
+        covariance = self.covariance.unflatten(0, (len(self.weight), -1))
+        return x @ self.weight, ((x @ covariance) * x).sum(-1).clamp_min(0.0)
 
     def probability(self, a: Tensor, b: Tensor) -> Tensor:
-        """P(a better than b), (N,), of inputs (N, D) as `inputs` gives them, averaged over the posterior."""
-        raise NotImplementedError
+        """P(a better than b), (N,), of inputs (N, D), averaged over the posterior."""
+        mean, variance = self.difference(a, b)
+        return torch.sigmoid(mean / (1.0 + torch.pi * variance / 8.0).sqrt())
+
+    @torch.no_grad()
+    def learn(self, posterior: Posterior) -> None:
+        """Take over what `bradley_terry.fit` found."""
+        self.weight.copy_(torch.from_numpy(posterior.mean))
+        self.covariance.copy_(torch.from_numpy(posterior.covariance).flatten())
 
     def explain(self, k: int = 4) -> list[str]:
-        """Up to k tastes in words, the surest first, such as "calmer arms" or "higher left hand"."""
-        raise NotImplementedError
+        """Up to k tastes in words, the strongest first, such as "calmer limbs" or "higher left hand"."""
+        w = self.weight[1 : 1 + N_DESCRIPTORS]
+        order = w.abs().argsort(descending=True).tolist()[:k]
+        told = [i for i in order if w[i].abs() > max(_TOLD_LOGITS, _TOLD_SHARE * float(w.abs().max()))]
+        return [DESCRIPTORS[i].more if w[i] > 0 else DESCRIPTORS[i].less for i in told]
 
     def save(self, folder: Path, meta: dict[str, Any]) -> None:
         """Write the folder as core.models.checkpoint does: model.safetensors, config.json with report and meta."""
-        raise NotImplementedError
+        save_checkpoint(folder, self, meta)
 
     @staticmethod
     def load(folder: Path, device: str | torch.device = "cpu") -> PreferenceReward:
         """The frozen reward of a folder; raises as core.models.checkpoint.load_module does."""
-        raise NotImplementedError
+        kinds = {"PreferenceReward": (PreferenceReward, PreferenceConfig)}
+        module = load_module(folder, device, kinds)
+        assert isinstance(module, PreferenceReward)  # the only kind
+        return module
+
+
+def motion_vectors(base: RewardModel, features: Tensor, lengths: Tensor) -> Tensor:
+    """Descriptors and embedding (B, K + E) of features (B, F, 263), frames (B,); independent of text and head.
+
+    Descriptors that count in proportion are logarithms.
+    """
+    d = describe(features.float(), lengths)
+    proportional = torch.tensor(_IN_PROPORTION, device=d.device)
+    d = torch.where(proportional, (d.clamp_min(0.0) + 1e-2).log(), d)
+    return torch.cat([d, base.embed_motion(features, lengths)], -1)
+
+
+def pad(motions: Sequence[Any], device: str | torch.device) -> tuple[Tensor, Tensor]:
+    """Motions (F_i, 263) as numpy arrays -> features (B, F, 263), frames (B,)."""
+    rows = [torch.from_numpy(motion).float() for motion in motions]
+    lengths = torch.tensor([len(row) for row in rows], device=device)
+    return nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device), lengths

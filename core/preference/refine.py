@@ -1,19 +1,28 @@
-"""From pairs to a preference reward: Bradley-Terry MAP with a Gaussian prior, Laplace uncertainty, cross-validation."""
+"""From pairs to a preference reward: Bradley-Terry MAP with a Gaussian prior, Laplace uncertainty, cross-validation.
+
+Every motion is embedded once, in batches; what remains is a regression of D inputs, linear in the number of pairs.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from core.models.reward import RewardModel
-from core.preference.head import PreferenceReward
+from core.preference.bradley_terry import Prior, fit, predict
+from core.preference.descriptors import N_DESCRIPTORS
+from core.preference.head import PreferenceConfig, PreferenceReward, motion_vectors, pad
 from core.preference.pairs import PreferencePair
 
 Callback = Callable[[int, int, dict[str, Any]], None]
 Motions = Callable[[str], np.ndarray]  # name of a stored motion -> features (F, 263), e.g. store.motions.load
+_BATCH = 32  # motions or prompts embedded at once
 
 
 class Encoder(Protocol):
@@ -24,10 +33,19 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True)
 class RefineConfig:
-    """How votes become a head."""
+    """How votes become a head. Spreads are prior standard deviations of weights, in logits per standard deviation."""
 
     folds: int = 5  # of the cross-validation behind report["accuracy"]
     annotator: str = ""  # put into the head's config: whose votes these are
+    text_weight: float = 1.0  # prior mean of the base reward's weight
+    text_spread: float = 0.5
+    descriptor_spread: float = 0.1  # of typical descriptors; those that matter earn more, see bradley_terry
+    embedding_spread: float = 0.0  # 0 = not used: 0.02 changed held-out accuracy by under 0.5 points, at 20x the time
+    seed: int = 0  # of the folds
+
+    def __post_init__(self) -> None:
+        if self.folds < 2:
+            raise ValueError(f"folds={self.folds} must be at least 2.")
 
 
 def refine(
@@ -42,6 +60,135 @@ def refine(
 
     callback(step, total, info) after every batch of embedded motions and every fold; it may raise to cancel.
     report: pairs, accuracy (held-out, cross-validated over pairs without ties), base_accuracy (the un-refined reward
-    on the same pairs), log_loss, calibration, words, seconds. Raises ValueError where no pair is given.
+    on the same pairs), log_loss and calibration (mean |predicted - observed| over five bins) of the held-out
+    predictions, seconds; figures that need more pairs are None. Raises ValueError where no pair is given.
     """
-    raise NotImplementedError
+    if not pairs:
+        raise ValueError("There is no pair to learn from. Vote first.")
+    started, config = time.perf_counter(), config or RefineConfig()
+    names = list(dict.fromkeys(n for p in pairs for n in (p.chosen_sha256, p.rejected_sha256)))
+    steps = -(-len(names) // _BATCH)
+    report = _Steps(callback, steps + config.folds)
+    vectors = _embed_motions(base_reward, names, motions, report)
+    words = _embed_prompts(base_reward, list(dict.fromkeys(p.prompt for p in pairs)), encoder)
+    head = PreferenceReward(PreferenceConfig(base_reward.config, config.text_weight, config.annotator))
+    head.to(base_reward.feature_mean.device)
+    head.base.load_state_dict(base_reward.state_dict())
+    difference = standardise(head, pairs, vectors, words)
+    target, weight = np.array([0.5 if p.tie else 1.0 for p in pairs]), np.array([p.weight for p in pairs])
+    prior = prior_of(config, base_reward.config.embedding)
+    figures = cross_validate(difference, target, weight, pairs, prior, config, report)
+    head.learn(fit(difference, target, weight, prior))
+    seconds = round(time.perf_counter() - started, 3)
+    head.config = replace(head.config, report={"pairs": len(pairs), **figures, "seconds": seconds})
+    return head.eval().requires_grad_(False)
+
+
+@dataclass
+class _Steps:
+    """Counts steps into one callback."""
+
+    callback: Callback | None
+    total: int
+    done: int = 0
+
+    def __call__(self) -> None:
+        self.done += 1
+        if self.callback:
+            self.callback(self.done, self.total, {})
+
+
+@torch.no_grad()
+def _embed_motions(base: RewardModel, names: Sequence[str], motions: Motions, report: _Steps) -> dict[str, Tensor]:
+    """Name -> vector (K + E,), each motion embedded once."""
+    found: dict[str, Tensor] = {}
+    for start in range(0, len(names), _BATCH):
+        chunk = names[start : start + _BATCH]
+        rows = motion_vectors(base, *pad([motions(name) for name in chunk], base.feature_mean.device))
+        found |= dict(zip(chunk, rows, strict=True))
+        report()
+    return found
+
+
+@torch.no_grad()
+def _embed_prompts(base: RewardModel, prompts: Sequence[str], encoder: Encoder) -> dict[str, Tensor]:
+    """Prompt -> text embedding (E,)."""
+    found: dict[str, Tensor] = {}
+    for start in range(0, len(prompts), _BATCH):
+        chunk = prompts[start : start + _BATCH]
+        rows = base.embed_text(encoder.encode(chunk).to(base.feature_mean.device))
+        found |= dict(zip(chunk, rows, strict=True))
+    return found
+
+
+@torch.no_grad()
+def standardise(
+    head: PreferenceReward, pairs: Sequence[PreferencePair], vectors: dict[str, Tensor], words: dict[str, Tensor]
+) -> np.ndarray:
+    """Measure the head's mu and s on the motions of the pairs; returns input differences chosen - rejected (N, D).
+
+    s is the spread within a prompt, from the differences; embeddings share one. Side effect: sets both buffers.
+    """
+    text = torch.stack([words[p.prompt] for p in pairs])
+    chosen = head.inputs(torch.stack([vectors[p.chosen_sha256] for p in pairs]), text)  # mu = 0, s = 1 so far
+    rejected = head.inputs(torch.stack([vectors[p.rejected_sha256] for p in pairs]), text)
+    everything = torch.cat([chosen, rejected])
+    spread = ((chosen - rejected).square().mean(0) / 2).sqrt()
+    overall = everything.std(0, correction=0)
+    spread = torch.maximum(spread, 0.05 * overall).clamp_min(1e-4)  # a quantity that never differs tells nothing
+    spread[1 + N_DESCRIPTORS :] = spread[1 + N_DESCRIPTORS :].square().mean().sqrt()
+    head.center.copy_(everything.mean(0))
+    head.scale.copy_(spread)
+    return ((chosen - rejected) / spread).double().cpu().numpy()
+
+
+def prior_of(config: RefineConfig, embedding: int) -> Prior:
+    """The base reward's weight about its prior mean, everything else about 0."""
+    spreads = (config.text_spread, config.descriptor_spread, config.embedding_spread)
+    spread = np.repeat(spreads, (1, N_DESCRIPTORS, embedding))
+    mean = np.zeros(len(spread))
+    mean[0] = config.text_weight
+    return Prior(mean, spread)
+
+
+def cross_validate(
+    x: np.ndarray,
+    target: np.ndarray,
+    weight: np.ndarray,
+    pairs: Sequence[PreferencePair],
+    prior: Prior,
+    config: RefineConfig,
+    report: Callable[[], None],
+) -> dict[str, float | None]:
+    """Accuracy, log-loss and calibration of votes held out by prompt, and the base reward's accuracy on them."""
+    prompts = {prompt: i for i, prompt in enumerate(dict.fromkeys(p.prompt for p in pairs))}
+    order = np.random.default_rng(config.seed).permutation(len(prompts))
+    fold = np.array([order[prompts[p.prompt]] for p in pairs]) % config.folds
+    p = np.full(len(x), np.nan)
+    for k in range(config.folds):
+        held, kept = fold == k, fold != k
+        if held.any() and kept.any():
+            p[held] = predict(x[held], fit(x[kept], target[kept], weight[kept], prior))
+        report()
+    scored = np.isfinite(p) & (target == 1.0) & np.array([pair.source == "human" for pair in pairs])
+    if not scored.any():
+        return dict.fromkeys(("accuracy", "base_accuracy", "log_loss", "calibration"))
+    return {
+        "accuracy": _accuracy(p[scored] - 0.5),
+        "base_accuracy": _accuracy(x[scored, 0]),
+        "log_loss": float(-np.log(np.clip(p[scored], 1e-12, 1.0)).mean()),
+        "calibration": _calibration(p[scored]),
+    }
+
+
+def _accuracy(margin: np.ndarray) -> float:
+    """Share of positive margins; a margin of 0 is half right."""
+    return float((0.5 * (np.sign(margin) + 1.0)).mean())
+
+
+def _calibration(p: np.ndarray) -> float:
+    """Mean |predicted - observed| over bins of the stated certainty, weighted by their size; p: P(true answer)."""
+    certainty, right = np.maximum(p, 1.0 - p), p > 0.5
+    bins = np.minimum(((certainty - 0.5) * 10).astype(int), 4)
+    gaps = [(bins == b).mean() * abs(certainty[bins == b].mean() - right[bins == b].mean()) for b in np.unique(bins)]
+    return float(sum(gaps))

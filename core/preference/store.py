@@ -213,7 +213,7 @@ class PreferenceStore:
         return [PairRecord(pair, tuple(vote for vote in votes if vote.pair_id == pair.id)) for pair in pairs]
 
     def vote_rows(self, annotator: str | None = None) -> list[VoteRow]:
-        """The standing votes with their motions, oldest first; of one annotator, or of all. 100,000 take about 1 s."""
+        """The standing votes with their motions, oldest first; of one annotator, or of all."""
         left, right, c = _takes.alias("l"), _takes.alias("r"), current_votes.c
         joined = current_votes.join(_pairs, _pairs.c.id == c.pair_id)
         joined = joined.join(left, left.c.id == _pairs.c.left_take).join(right, right.c.id == _pairs.c.right_take)
