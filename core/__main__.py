@@ -15,6 +15,7 @@ COMMANDS = {
     "import-weights": "turn published weights (mld, motionlcm, mdm, spm, t2m-evaluator) into a checkpoint",
     "export": "write motions as GLB, BVH, AMASS npz, npy or MP4, or the votes as a preference dataset",
     "import-preferences": "add an exported preference dataset to a store",
+    "live": "learn from the votes and make a new aligned version",
     "report": "what the votes say: win rates, ranking, agreement, consistency, bias",
     "build-body": "make the default body from the CC0 MakeHuman data",
 }

@@ -108,7 +108,7 @@ def test_each_command_tells_its_options(command: str, capsys: pytest.CaptureFixt
         (["generate", "a person walks", "--duration-s", "14"], "duration_s=14.0 is outside 2.0-9.8 (196 frames"),
         (["generate", "a person walks", "--duration-s", "long"], "Error parsing --duration-s"),
         (["generate", "a person walks", "--sampler.guidance-scale", "-3"], "guidance_scale=-3.0 is outside 0-20."),
-        (["generate", "a person walks", "--sampler.solver", "x"], "solver='x' is unknown. Choose one of ddim, dpm++, lcm."),
+        (["generate", "a person walks", "--sampler.solver", "x"], "Choose one of ddim, dpm++, lcm."),
         (["generate", "a person walks", "--device", "abacus"], "device='abacus' is not available here."),
     ],
     ids=lambda value: " ".join(value)[:50] if isinstance(value, list) else "",
