@@ -15,7 +15,10 @@ from torch import Tensor, nn
 class MotionDiffusion(Protocol):
     """A text-conditioned diffusion model of motion; everything differentiable with respect to its inputs."""
 
-    denoiser: nn.Module  # what alignment trains; the decoder stays frozen
+    @property
+    def denoiser(self) -> nn.Module:
+        """What alignment trains; the decoder stays frozen."""
+        ...
 
     def predict_x0(self, x_t: Tensor, t: int, text: Any, guidance_scale: float, lengths: Tensor) -> Tensor:
         """Clean estimate x0_hat (B, L, D) of x_t (B, L, D) at training timestep t, guidance included.

@@ -7,12 +7,14 @@ one shared modulation with per-layer offsets as in PixArt-alpha), and each laten
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from core.models.layers import Attention, FoldedContext, length_mask, sinusoid
+from core.models.layers import Attention, FoldedContext, PlainContext, length_mask, sinusoid
 from core.text.encoder import TextFeatures
 
 
@@ -35,7 +37,7 @@ class Prepared:
     full: bool  # no latent is padded
     position: Tensor  # (B, L, W)
     pooled: Tensor  # (B, W)
-    words: list[FoldedContext]  # of every layer
+    words: list[FoldedContext | PlainContext]  # of every layer
 
 
 class DenoiserLayer(nn.Module):
@@ -52,7 +54,7 @@ class DenoiserLayer(nn.Module):
         self.norm3 = nn.LayerNorm(w, elementwise_affine=False)
         self.modulation = nn.Parameter(torch.randn(6 * w) / w**0.5 * 0.1)
 
-    def forward(self, x: Tensor, mask: Tensor | None, text: FoldedContext, condition: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None, text: FoldedContext | PlainContext, condition: Tensor) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = (condition + self.modulation)[:, None].chunk(6, -1)
         h = torch.addcmul(shift1, self.norm1(x), 1 + scale1)
         x = torch.addcmul(x, gate1, self.self_attention(h, h, mask))
@@ -90,7 +92,8 @@ class Denoiser(nn.Module):
         w = self.config.width
         ends = torch.cat([sinusoid(steps, w), sinusoid(lengths[:, None] - steps, w)], -1)  # (B, L, 2W)
         tokens = self.text(text.tokens)
-        words = [layer.cross_attention.fold(tokens, text.mask) for layer in self.layers]
+        layers = cast(Iterable[DenoiserLayer], self.layers)
+        words = [layer.cross_attention.context(tokens, text.mask) for layer in layers]
         return Prepared(mask, bool(mask.all()), self.position(ends), self.pooled_text(text.pooled), words)
 
     def step(self, x_t: Tensor, t: Tensor, p: Prepared) -> Tensor:

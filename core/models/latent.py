@@ -19,7 +19,7 @@ from core.text.encoder import TextFeatures
 class LatentDiffusion(nn.Module):
     """See the module docstring. null: features of the empty text (1, S, C)."""
 
-    denoiser: nn.Module
+    denoiser: Denoiser
 
     def __init__(self, vae: MotionVae, denoiser: Denoiser, null: TextFeatures) -> None:
         super().__init__()

@@ -62,6 +62,14 @@ class FoldedContext:
     out_of: Tensor  # (B, H S, W) V Wo
 
 
+@dataclass(frozen=True)
+class PlainContext:
+    """A context (B, S, C) and its mask (B, S) as they are: with gradient, folding would keep more for backward."""
+
+    tokens: Tensor
+    mask: Tensor
+
+
 class Attention(nn.Module):
     """Multi-head attention of queries x (B, L, D) over a context (B, S, C); key_mask (B, S) is True where real.
 
@@ -87,6 +95,10 @@ class Attention(nn.Module):
             scores = scores.masked_fill(~key_mask[:, None, None, :], float("-inf"))
         return self.out((scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).flatten(2))
 
+    def context(self, tokens: Tensor, mask: Tensor) -> FoldedContext | PlainContext:
+        """The context in the form that `attend` takes: folded where no gradient is wanted."""
+        return PlainContext(tokens, mask) if torch.is_grad_enabled() else self.fold(tokens, mask)
+
     def fold(self, context: Tensor, key_mask: Tensor) -> FoldedContext:
         """A context that many queries will meet, multiplied into the projections on both its sides once."""
         context, key_mask = F.pad(context, (0, 0, 0, _pad(context))), F.pad(key_mask, (0, _pad(context)))
@@ -97,8 +109,10 @@ class Attention(nn.Module):
         out = self.out.weight.t().unflatten(0, (self.heads, -1))  # (H, D/H, W)
         return FoldedContext((k @ query).flatten(1, 2).mT, offset.flatten(1)[:, None], (v @ out).flatten(1, 2))
 
-    def attend(self, x: Tensor, folded: FoldedContext) -> Tensor:
-        """What `forward` gives for x and the folded context, in two products in place of six."""
+    def attend(self, x: Tensor, folded: FoldedContext | PlainContext) -> Tensor:
+        """What `forward` gives for x and the context; a folded one takes two products in place of six."""
+        if isinstance(folded, PlainContext):
+            return self(x, folded.tokens, folded.mask)
         scores = torch.baddbmm(folded.offset, x, folded.into)  # (B, L, H S)
         weights = scores.unflatten(-1, (self.heads, -1)).softmax(-1).flatten(2)
         return torch.baddbmm(self.out.bias, weights, folded.out_of)

@@ -123,7 +123,7 @@ def test_exports_hold_the_motion_and_hide_the_name(engine: Engine, kind: str) ->
 def test_unknown_exports_are_refused(engine: Engine) -> None:
     """Prevents an empty file under a made-up ending."""
     pair = engine.generate(quick())
-    with pytest.raises(ValueError, match="kind='gif' is unknown. Choose one of mp4, npz, npy, joints"):
+    with pytest.raises(ValueError, match="kind='gif' is unknown. Choose one of mp4, glb, bvh, npz, npy, joints"):
         engine.export(pair.id, "left", "gif")
     with pytest.raises(ValueError, match="side='middle' is unknown"):
         engine.export(pair.id, "middle", "npy")
