@@ -73,9 +73,14 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    atomic_write(config.out, lambda file: file.write(json.dumps(report, indent=2, default=str).encode()))
-    print(markdown(report))
-    log.info("wrote %s", config.out)
+    return deliver(report, markdown(report), config.out)
+
+
+def deliver(report: dict, table: str, out: Path) -> int:
+    """Write the report as JSON and print its table; returns the exit code of success."""
+    atomic_write(out, lambda file: file.write(json.dumps(report, indent=2, default=str).encode()))
+    print(table)
+    log.info("wrote %s", out)
     return 0
 
 

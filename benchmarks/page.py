@@ -8,7 +8,6 @@ a Markdown table and writes every single time to JSON. Needs playwright and Chro
 
 from __future__ import annotations
 
-import json
 import logging
 import statistics
 import sys
@@ -20,9 +19,8 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from benchmarks.generation import machine
+from benchmarks.generation import deliver, machine
 from benchmarks.live import CHROMIUM, CHROMIUM_FLAGS, PATIENCE_S, App, start_app
-from core.motion.files import atomic_write
 from core.request import SAMPLERS
 
 if TYPE_CHECKING:
@@ -65,10 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ImportError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    atomic_write(config.out, lambda file: file.write(json.dumps(report, indent=2, default=str).encode()))
-    print(markdown(report))
-    log.info("wrote %s", config.out)
-    return 0
+    return deliver(report, markdown(report), config.out)
 
 
 def run(config: PageTimes) -> dict:

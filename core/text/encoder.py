@@ -96,10 +96,7 @@ class TextEncoder:
     @torch.no_grad()
     def _forward(self, token_ids: list[list[int]]) -> TextFeatures:
         model, _ = self._model()
-        longest = max(map(len, token_ids))
-        ids = torch.tensor([row + [0] * (longest - len(row)) for row in token_ids], device=self.device)  # (B, S)
-        lengths = torch.tensor([len(row) for row in token_ids], device=self.device)
-        mask = torch.arange(longest, device=self.device)[None] < lengths[:, None]  # (B, S)
+        ids, mask = padded(token_ids, self.device)
         states = model(input_ids=ids, attention_mask=mask.long(), output_hidden_states=True).hidden_states
         words, context = states[0].float(), states[-1].float()  # (B, S, 384)
         return TextFeatures((words + context) * mask[..., None], mask, mean_pool(context, mask))
@@ -109,6 +106,14 @@ class TextEncoder:
             self._loaded = _load_minilm(self.folder, self.device)
             log.info("Text encoder %s loaded from %s", self.name, self.folder)
         return self._loaded
+
+
+def padded(token_ids: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids (B, S) padded with 0, and mask (B, S), True where there is a token."""
+    longest = max(map(len, token_ids))
+    ids = torch.tensor([row + [0] * (longest - len(row)) for row in token_ids], device=device)
+    lengths = torch.tensor([len(row) for row in token_ids], device=device)
+    return ids, torch.arange(longest, device=device)[None] < lengths[:, None]
 
 
 def mean_pool(tokens: Tensor, mask: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.text.encoder import TextEncoder, mean_pool
+from core.text.encoder import TextEncoder, mean_pool, padded
 from core.text.features import TextFeatures
 
 FOLDER_VARIABLE = "EASYTUNE_ENCODERS"
@@ -55,10 +55,7 @@ class NamedTextEncoder(TextEncoder):
     @torch.no_grad()
     def _forward(self, token_ids: list[list[int]]) -> TextFeatures:
         model, _ = self._model()
-        longest = max(map(len, token_ids))
-        ids = torch.tensor([row + [0] * (longest - len(row)) for row in token_ids], device=self.device)  # (B, S)
-        lengths = torch.tensor([len(row) for row in token_ids], device=self.device)
-        mask = torch.arange(longest, device=self.device)[None] < lengths[:, None]
+        ids, mask = padded(token_ids, self.device)
         output = model(input_ids=ids, attention_mask=mask.long())
         tokens = output.last_hidden_state.float() * mask[..., None]
         return TextFeatures(tokens, mask, self._pooled(output, tokens, mask))
