@@ -56,7 +56,7 @@ class PreferenceReport:
             not_blind=sum(j.criterion == OVERALL and not j.blind for j in judgements),
             annotators=len({judgement.annotator for judgement in overall}),
             versions=versions,
-            ranking=rank_versions(versions),
+            ranking=rank_versions(overall),
             alpha=agreement(overall),
             consistency=self_consistency(overall),
             checks=passed_checks(overall),

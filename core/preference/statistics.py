@@ -1,18 +1,16 @@
 """What the votes say: win rates, position bias, self-consistency and agreement, as pure functions of judgements.
 
-Each share carries its 95 % Wilson interval. Agreement is Krippendorff's alpha (the package `krippendorff`), nominal:
-answers are compared by the motion they prefer, so that swapped sides count as the same answer.
+Each share carries its 95 % Wilson interval. Agreement is Krippendorff's alpha (Krippendorff 2011), nominal: answers are
+compared by the motion they prefer, so that swapped sides count as the same answer.
 What it leaves out: significance of a difference between annotators, and weights for their reliability.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from core.preference.types import Verdict
 
@@ -175,16 +173,20 @@ def agreement(judgements: Iterable[Judgement]) -> float:
 
 
 def nominal_alpha(units: Sequence[Mapping[str, Hashable]]) -> float:
-    """Krippendorff's alpha for nominal values; each unit maps annotators to their value. NaN where it is undefined."""
-    import krippendorff
+    """Krippendorff's alpha for nominal values; each unit maps annotators to their value. NaN where it is undefined.
 
-    pairable = [unit for unit in units if len(unit) > 1]
-    values = sorted({value for unit in pairable for value in unit.values()}, key=repr)
-    if len(values) < 2:
+    alpha = 1 - D_o / D_e; of n values in units that hold two or more, n_c are c:
+    D_o = 1/n sum_u (m_u^2 - sum_c n_uc^2) / (m_u - 1),  D_e = (n^2 - sum_c n_c^2) / (n (n - 1)).
+    """
+    pairable = [Counter(unit.values()) for unit in units if len(unit) > 1]
+    totals = sum(pairable, Counter())
+    n = totals.total()
+    if len(totals) < 2:
         return math.nan
-    code, raters = {value: i for i, value in enumerate(values)}, sorted({rater for unit in pairable for rater in unit})
-    counts = np.full((len(raters), len(pairable)), np.nan)  # (annotators, units)
-    for column, unit in enumerate(pairable):
-        for rater, value in unit.items():
-            counts[raters.index(rater), column] = code[value]
-    return float(krippendorff.alpha(reliability_data=counts, level_of_measurement="nominal"))
+    observed = sum(_unlike(values) / (values.total() - 1) for values in pairable) / n
+    return 1.0 - observed / (_unlike(totals) / (n * (n - 1)))
+
+
+def _unlike(counts: Counter) -> int:
+    """Ordered pairs of different values."""
+    return counts.total() ** 2 - sum(count**2 for count in counts.values())

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from core.preference import statistics_ranking
 from core.preference.statistics import (
     Judgement,
     Share,
@@ -23,13 +24,13 @@ from core.preference.statistics import (
 )
 from core.preference.statistics_ranking import ELO_MEAN, ELO_PER_LOG, bradley_terry, rank_versions
 
-# Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", example C: four observers, twelve units, with gaps.
-PUBLISHED = """
-A  1 2 3 3 2 1 4 1 2 . . .
-B  1 2 3 3 2 2 4 1 2 5 . 3
-C  . 3 3 3 2 3 4 2 2 5 1 .
-D  1 2 3 3 2 4 4 1 2 5 1 .
-"""
+# Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", with the alphas given there: A two observers, binary
+# data; B two observers, nominal data; C four observers, twelve units, with gaps.
+PUBLISHED = {
+    0.095: ("0100000000", "1110010100"),
+    0.692: ("aabbdcccedda", "babbbccceddd"),
+    0.743: ("123321412...", "1233224125.3", ".3332342251.", "12332441251."),
+}
 
 
 def vote(
@@ -76,11 +77,11 @@ def test_agreement_of_the_small_table_by_hand() -> None:
     assert agreement(TABLE) == pytest.approx(-1 / 24)
 
 
-def test_published_example_of_krippendorffs_alpha() -> None:
-    """Prevents a wrong level of measurement, and gaps counted as answers."""
-    rows = {line.split()[0]: line.split()[1:] for line in PUBLISHED.strip().splitlines()}
-    units = [{rater: row[i] for rater, row in rows.items() if row[i] != "."} for i in range(12)]
-    assert nominal_alpha(units) == pytest.approx(0.743, abs=5e-4)
+@pytest.mark.parametrize(("alpha", "rows"), PUBLISHED.items())
+def test_published_examples_of_krippendorffs_alpha(alpha: float, rows: tuple[str, ...]) -> None:
+    """Prevents a wrong correction for chance, and gaps counted as answers."""
+    units = [{str(i): value for i, value in enumerate(column) if value != "."} for column in zip(*rows, strict=True)]
+    assert nominal_alpha(units) == pytest.approx(alpha, abs=5e-4)
 
 
 def test_agreement_is_undefined_where_nothing_varies_or_overlaps() -> None:
@@ -123,17 +124,23 @@ def test_impossible_shares() -> None:
 
 def test_ranking_of_two_versions_in_closed_form() -> None:
     """Prevents a wrong scale: with 2 versions the strengths are the odds, the prior adding 0.05 wins to each."""
-    best, worst = rank_versions({("aligned", "base"): Tally(wins=30, losses=10, ties=4)})
+    best, worst = rank_versions([vote("right")] * 30 + [vote("left")] * 10 + [vote("tie"), vote("both_bad")] * 2)
     assert (best.version, worst.version) == ("aligned", "base")
     assert best.elo - worst.elo == pytest.approx(400 * math.log10(32.05 / 12.05), abs=1e-2)
     assert best.elo + worst.elo == pytest.approx(2 * ELO_MEAN) and best.low < best.elo < best.high
-    assert rank_versions({}) == []
+    assert rank_versions([]) == rank_versions([vote("skip")]) == []
+
+
+def duel(winner: int, loser: int, person: int = 0, prompt: int = 0) -> Judgement:
+    """A vote for version v<winner> over v<loser>."""
+    versions = {"left_version": f"v{winner}", "right_version": f"v{loser}"}
+    return vote("left", f"person {person}", f"prompt {prompt}", **versions)
 
 
 def test_ranking_survives_a_version_that_never_lost() -> None:
     """Prevents infinite strengths."""
-    ranks = rank_versions({("a", "b"): Tally(wins=20), ("c", "d"): Tally(losses=5)}, resamples=50)
-    assert all(np.isfinite([rank.elo, rank.low, rank.high]).all() for rank in ranks)
+    ranks = rank_versions([duel(0, 1)] * 20 + [duel(3, 2)] * 5, resamples=50)
+    assert len(ranks) == 4 and all(np.isfinite([rank.elo, rank.low, rank.high]).all() for rank in ranks)
 
 
 def test_maximum_of_the_likelihood() -> None:
@@ -145,17 +152,36 @@ def test_maximum_of_the_likelihood() -> None:
     np.testing.assert_allclose((chance * (wins + wins.T)).sum(1), wins.sum(1), rtol=1e-4)
 
 
+TRUTH = np.array([-0.6, -0.1, 0.2, 0.5])  # logarithms of strengths
+
+
+def coverage(people: int, prompts: int, votes_each: int, taste: float, runs: int) -> float:
+    """Share of versions whose interval holds the truth in simulated studies.
+
+    taste: spread of the strengths from person to person and from prompt to prompt.
+    """
+    rng, covered = np.random.default_rng(1), []
+    for run in range(runs):
+        by_person, by_prompt = (rng.normal(0.0, taste, (n, len(TRUTH))) for n in (people, prompts))
+        votes = []
+        for person in np.repeat(np.arange(people), votes_each):
+            (i, j), prompt = rng.choice(len(TRUTH), 2, replace=False), rng.integers(prompts)
+            strength = TRUTH + by_person[person] + by_prompt[prompt]
+            i, j = (i, j) if rng.random() < 1 / (1 + np.exp(strength[j] - strength[i])) else (j, i)
+            votes.append(duel(i, j, person, prompt))
+        for rank in rank_versions(votes, resamples=200, seed=run):
+            covered.append(rank.low <= ELO_MEAN + ELO_PER_LOG * TRUTH[int(rank.version[1:])] <= rank.high)
+    return float(np.mean(covered))
+
+
 def test_simulated_strengths_are_recovered_in_95_percent_of_runs() -> None:
-    """Prevents intervals that promise more than they keep: 300 studies of 4 versions with known strengths."""
-    truth = np.array([-0.6, -0.1, 0.2, 0.5])
-    names, rng, covered = [f"v{i}" for i in range(4)], np.random.default_rng(1), []
-    for run in range(300):
-        tallies = {}
-        for i in range(4):
-            for j in range(i + 1, 4):
-                wins = int(rng.binomial(60, 1 / (1 + np.exp(truth[j] - truth[i]))))
-                tallies[names[i], names[j]] = Tally(wins=wins, losses=60 - wins)
-        for rank in rank_versions(tallies, resamples=300, seed=run):
-            elo = ELO_MEAN + ELO_PER_LOG * truth[names.index(rank.version)]
-            covered.append(rank.low <= elo <= rank.high)
-    assert np.mean(covered) == pytest.approx(0.95, abs=0.02)
+    """Prevents intervals that promise more than they keep: 200 studies of 4 versions, 300 independent votes each."""
+    assert coverage(people=1, prompts=1, votes_each=300, taste=0.0, runs=200) == pytest.approx(0.95, abs=0.02)
+
+
+def test_intervals_hold_where_votes_of_one_person_or_prompt_hang_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents counting 600 votes of 20 people about 10 prompts as 600 opinions; without clusters a third is missed."""
+    study: dict[str, Any] = {"people": 20, "prompts": 10, "votes_each": 30, "taste": 0.5, "runs": 60}
+    assert coverage(**study) >= 0.92
+    monkeypatch.setattr(statistics_ranking, "MIN_CLUSTERS", 1000)
+    assert coverage(**study) < 0.8
