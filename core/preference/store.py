@@ -51,7 +51,7 @@ _pairs = sa.Table(
     sa.Column("created", sa.DateTime(timezone=True), nullable=False, index=True),
 )
 
-_events = sa.Table(
+vote_events = sa.Table(
     "vote_events",
     _metadata,
     sa.Column("id", sa.Integer, primary_key=True),
@@ -70,7 +70,7 @@ _events = sa.Table(
 _CURRENT_VOTES_SQL = """CREATE VIEW current_votes AS SELECT e.* FROM vote_events AS e
 JOIN (SELECT MAX(id) AS id FROM vote_events GROUP BY pair_id, annotator) AS last_one ON e.id = last_one.id
 WHERE e.kind = 'vote'"""
-current_votes = sa.table("current_votes", *(sa.column(c.name, c.type) for c in _events.columns))
+current_votes = sa.table("current_votes", *(sa.column(c.name, c.type) for c in vote_events.columns))
 
 
 @dataclass(frozen=True)
@@ -143,16 +143,29 @@ class PreferenceStore:
             return [_pair(row) for row in rows]
 
     def record_vote(
-        self, pair_id: str, verdict: str, annotator: str, code_version: str, response_s: float | None = None
+        self,
+        pair_id: str,
+        verdict: str,
+        annotator: str,
+        code_version: str,
+        response_s: float | None = None,
+        hidden: bool | None = None,
+        once: bool = False,
     ) -> Vote:
-        """Append a vote and return it once it is committed.
+        """Append a vote and return it once it is committed. An earlier vote of the same annotator is superseded.
 
-        ValueError for an unknown pair, verdict or a bad name. An earlier vote of the same annotator is superseded.
+        hidden: whether the names were hidden; if not given, they were seen if this annotator has voted here before.
+        once: where a vote of this annotator stands, return that one and append nothing, so that an answer sent twice
+        counts once. ValueError for an unknown pair, verdict or a bad name.
         """
         verdict, annotator = check_verdict(verdict), check_annotator(annotator)
         with writing(self._engine) as connection:
+            _lock_pair(connection, pair_id)
             pair = _read_pair(connection, pair_id)
-            earlier = sa.select(sa.literal(1)).where(_events.c.pair_id == pair_id, _events.c.annotator == annotator)
+            mine = sa.select(vote_events).where(vote_events.c.pair_id == pair_id, vote_events.c.annotator == annotator)
+            last = connection.execute(mine.order_by(vote_events.c.id.desc()).limit(1)).first()
+            if once and last is not None and last.kind == "vote":
+                return _vote(last)
             vote = Vote(
                 pair_id=pair_id,
                 verdict=verdict,
@@ -162,15 +175,16 @@ class PreferenceStore:
                 right_version=pair.right.model_version,
                 code_version=code_version,
                 response_s=response_s,
-                blind=connection.scalar(earlier.limit(1)) is None,
+                blind=last is None if hidden is None else hidden,
             )
-            connection.execute(sa.insert(_events).values(kind="vote", **dataclasses.asdict(vote)))
+            connection.execute(sa.insert(vote_events).values(kind="vote", **dataclasses.asdict(vote)))
         return vote
 
     def undo_vote(self, pair_id: str, annotator: str) -> Vote:
         """Append an undo of the annotator's current vote on this pair; returns that vote, ValueError if none stands."""
         annotator = check_annotator(annotator)
         with writing(self._engine) as connection:
+            _lock_pair(connection, pair_id)
             c = current_votes.c
             row = connection.execute(
                 sa.select(current_votes).where(c.pair_id == pair_id, c.annotator == annotator)
@@ -179,7 +193,7 @@ class PreferenceStore:
                 raise ValueError(f"{annotator!r} has no vote on pair {pair_id!r} to undo. Vote first.")
             vote = _vote(row)
             values = dataclasses.asdict(vote) | {"kind": "undo", "verdict": None, "created": now(), "blind": False}
-            connection.execute(sa.insert(_events).values(**values))
+            connection.execute(sa.insert(vote_events).values(**values))
         return vote
 
     def votes(self, pair_id: str | None = None) -> list[Vote]:
@@ -193,7 +207,7 @@ class PreferenceStore:
     def events(self) -> list[dict[str, Any]]:
         """All events, undos and superseded votes included, oldest first: the columns of vote_events by name."""
         with self._engine.connect() as connection:
-            rows = connection.execute(sa.select(_events).order_by(_events.c.id)).mappings()
+            rows = connection.execute(sa.select(vote_events).order_by(vote_events.c.id)).mappings()
             return [{**row, "created": utc(row["created"])} for row in rows]
 
     def add_events(self, events: Iterable[Mapping[str, Any]]) -> None:
@@ -201,7 +215,7 @@ class PreferenceStore:
         rows = [{key: value for key, value in event.items() if key != "id"} for event in events]
         with writing(self._engine) as connection:
             if rows:
-                connection.execute(sa.insert(_events), rows)
+                connection.execute(sa.insert(vote_events), rows)
 
     def recent(self, limit: int = 50, offset: int = 0) -> list[PairRecord]:
         """The newest pairs first, each with its standing votes."""
@@ -325,6 +339,11 @@ def _pair_query() -> sa.Select:
         columns += [table.c[field.name].label(f"{name}_{field.name}") for field in dataclasses.fields(Take)]
     joined = _pairs.join(left, _pairs.c.left_take == left.c.id).join(right, _pairs.c.right_take == right.c.id)
     return sa.select(*columns).select_from(joined)
+
+
+def _lock_pair(connection: sa.Connection, pair_id: str) -> None:
+    """Events on one pair are written one after the other; SQLite has locked the database already."""
+    connection.execute(sa.select(_pairs.c.id).where(_pairs.c.id == pair_id).with_for_update())
 
 
 def _read_pair(connection: sa.Connection, pair_id: str) -> Pair:

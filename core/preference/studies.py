@@ -7,23 +7,38 @@
     votes_per_pair = 3
     pairs_per_person = 20
     criteria = ["text match", "realism", "style"]
+    comment = true
     repeats = 0.1
     attention_checks = 0.1
     seed = 7
 
+    [[real_motions]]
+    prompt = "a person waves"
+    file = "waves.npz"
+
 Every prompt is acted out by every version, from one seed a prompt; every two versions are compared on every prompt.
+An attention check shows a motion beside itself, or, every other time where real motions are named, one of them beside
+noise. docs/studies.md tells how to run a study.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import tomllib
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-_EXPECTED = {"str": "text", "int": "a whole number", "float": "a number", "tuple[str, ...]": "a list of texts"}
+_EXPECTED = {
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "tuple[str, ...]": "a list of texts",
+    "tuple[RealMotion, ...]": "a list of tables with prompt and file",
+}
 
 
 @dataclass(frozen=True)
@@ -37,6 +52,14 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class RealMotion:
+    """A recorded motion for attention checks."""
+
+    prompt: str  # what it shows
+    file: str  # .npz in AMASS layout, .npy of features or .bvh, as core.formats reads them; relative to the study file
+
+
+@dataclass(frozen=True)
 class Study:
     """ValueError, in one sentence that names the field, for anything a study can't be run with."""
 
@@ -46,8 +69,10 @@ class Study:
     votes_per_pair: int = 3  # different people for each comparison
     pairs_per_person: int = 20  # comparisons, without repeats and attention checks
     criteria: tuple[str, ...] = ()  # asked beside the overall verdict
+    comment: bool = False  # whether a free comment is offered
     repeats: float = 0.0  # share of pairs_per_person that come a second time, sides swapped
-    attention_checks: float = 0.0  # share of pairs_per_person added as pairs of a motion with itself
+    attention_checks: float = 0.0  # share of pairs_per_person added as pairs whose answer is known
+    real_motions: tuple[RealMotion, ...] = ()  # shown beside noise in every other attention check
     seed: int = 0
     instructions: str = ""
 
@@ -75,6 +100,25 @@ class Study:
             for prompt in self.prompts
             for versions in itertools.combinations(self.versions, 2)
         ]
+
+    def plan(self) -> list[int]:
+        """Places in comparisons(), each votes_per_pair times: whoever comes n-th takes the n-th pairs_per_person.
+
+        Rounds over all comparisons, each in an order of its own; nobody's share holds a comparison twice (as long as
+        there are that many). So exactly as many people as are needed leave nothing over, in whatever order they work:
+        handing out the least judged alone ends in places whose last free person has seen them.
+        """
+        n, share = len(self.comparisons()), self.pairs_per_person
+        plan: list[int] = []
+        for round_ in range(self.votes_per_pair):
+            begun = set(plan[len(plan) - len(plan) % share :])  # of the share that reaches into this round
+            shuffled = sorted(range(n), key=lambda i: self.draw("plan", str(round_), str(i)))
+            plan += sorted(shuffled, key=lambda i: i in begun)
+        return plan
+
+    def people_needed(self) -> int:
+        """How many complete shares give each comparison its votes, skips aside."""
+        return math.ceil(self.votes_per_pair * len(self.comparisons()) / self.pairs_per_person)
 
     def schedule(self, annotator: str) -> list[str]:
         """The kinds of this annotator's items in order: "comparison", "repeat" or "check"; always the same.
@@ -122,10 +166,21 @@ def _known(values: dict[str, Any]) -> dict[str, Any]:
 def _typed(name: str, value: Any) -> Any:
     """The value as its field wants it; ValueError for another type."""
     wanted = next(str(field.type) for field in fields(Study) if field.name == name)
+    if wanted == "tuple[RealMotion, ...]" and _are_real_motions(value):
+        return tuple(RealMotion(**entry) for entry in value)
     if wanted == "tuple[str, ...]" and isinstance(value, list) and all(isinstance(v, str) for v in value):
         return tuple(value)
     if wanted == "float" and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    if (wanted == "int" and type(value) is int) or (wanted == "str" and isinstance(value, str)):
+    if type(value).__name__ == wanted:
         return value
     raise ValueError(f"{name}={value!r} has the wrong type. Needed is {_EXPECTED[wanted]}.")
+
+
+def _are_real_motions(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(entry, dict)
+        and set(entry) == {"prompt", "file"}
+        and all(isinstance(text, str) and text.strip() for text in entry.values())
+        for entry in value
+    )

@@ -2,9 +2,10 @@
 
 Items are rows in the arena's database. An item is answered when the vote on its pair stands: there is no second truth,
 and an undo opens the item again. Handing out takes the study's row lock (SQLite: the write lock), so two annotators
-never count the same free place twice. A comparison goes to who has not seen it, the least handed out first; an item
-left open for `ABANDONED_AFTER` no longer counts, so that others fill its place. Plan for some slack, more places among
-the people than the comparisons need: the last free ones may be such that the last person has seen them already.
+never count the same free place twice. Whoever comes n-th gets the n-th share of the study's plan, as far as it is still
+wanted; then, and whoever comes after the last share, what is handed out least and not seen yet. An item left open for
+`ABANDONED_AFTER` no longer counts, so that others fill its place; so does a skip. What people skip or leave needs more
+people than the plan has shares.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from typing import Literal, cast
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from core.preference.store import connect, create_tables, current_votes, writing
+from core.preference.store import connect, create_tables, vote_events, writing
 from core.preference.studies import Study
 from core.preference.types import check_annotator, now
 
 ABANDONED_AFTER = timedelta(minutes=30)
+REAL, NOISE = "real", "noise"  # in place of versions in an attention check with a recorded motion
 
 _metadata = sa.MetaData()
 _studies = sa.Table(
@@ -56,7 +58,7 @@ class Item:
     prompt: str
     seed: int
     left_version: str
-    right_version: str  # the same as the left one in a check
+    right_version: str  # in a check the same as the left one, or REAL and NOISE stand beside each other
     pair_id: str | None  # of the pair attached to it, None if none is yet
 
 
@@ -80,7 +82,7 @@ class StudyQueue:
 
         ValueError if the database can't be used, or the study was changed since its first item.
         """
-        self.study, self._comparisons = study, study.comparisons()
+        self.study, self._comparisons, self._plan = study, study.comparisons(), study.plan()
         self._engine = connect(database)
         create_tables(self._engine, _metadata)
         self._register()
@@ -94,6 +96,10 @@ class StudyQueue:
         The same until it is answered, also after a restart. None when there is nothing (more) for this annotator.
         """
         annotator = check_annotator(annotator)
+        with self._engine.connect() as connection:
+            still_open = [row for row in self._rows(connection, annotator) if row.verdict is None]
+        if len(still_open) > ahead:  # no lock for what was handed out already
+            return self._item(still_open[ahead])
         with writing(self._engine) as connection:
             self._lock(connection)
             rows = self._rows(connection, annotator)
@@ -115,6 +121,22 @@ class StudyQueue:
         if attached is None:
             raise ValueError(f"item {item_id} is unknown. Ask for the next item first.")
         return str(attached)
+
+    def item_of(self, annotator: str, pair_id: str) -> Item:
+        """The annotator's item that this pair shows; ValueError if there is none."""
+        with self._engine.connect() as connection:
+            rows = self._rows(connection, check_annotator(annotator))
+        for row in rows:
+            if row.pair_id == pair_id:
+                return self._item(row)
+        raise ValueError(f"Pair {pair_id!r} was not given to {annotator!r}. Reload the page to see the next one.")
+
+    def last_answered(self, annotator: str) -> Item | None:
+        """The item whose standing vote is the annotator's newest one; None if there is none."""
+        with self._engine.connect() as connection:
+            rows = self._rows(connection, check_annotator(annotator))
+        answered = [row for row in rows if row.verdict is not None]
+        return self._item(max(answered, key=lambda row: row.event)) if answered else None
 
     def progress(self, annotator: str) -> StudyProgress:
         """How many items of this annotator are answered, of how many."""
@@ -140,15 +162,22 @@ class StudyQueue:
         """One hand-out at a time; SQLite has locked the database already and knows no row locks."""
         connection.execute(sa.select(_studies.c.name).where(_studies.c.name == self.study.name).with_for_update())
 
-    def _rows(self, connection: sa.Connection, annotator: str | None = None) -> list[sa.Row]:
-        """Items with the verdict of the vote that stands on them, in order; of one annotator, or of all."""
-        votes = current_votes.c
-        same = sa.and_(votes.pair_id == _items.c.pair_id, votes.annotator == _items.c.annotator)
-        query = sa.select(_items, votes.verdict).select_from(_items.outerjoin(current_votes, same))
-        query = query.where(_items.c.study == self.study.name).order_by(_items.c.position)
-        if annotator is not None:
-            query = query.where(_items.c.annotator == annotator)
+    def _rows(self, connection: sa.Connection, annotator: str) -> list[sa.Row]:
+        """The annotator's items in order, each with its last event and the verdict of the vote that stands on it."""
+        query = self._with_verdict(*_items.c).where(_items.c.annotator == annotator).order_by(_items.c.position)
         return list(connection.execute(query))
+
+    def _with_verdict(self, *columns: sa.ColumnElement) -> sa.Select:
+        """Columns of the study's items, `event` and `verdict`; both come from an index on the pair, however many votes.
+
+        A verdict is null before the vote and after an undo.
+        """
+        past, last = vote_events.alias("past"), vote_events.alias("last")
+        same = sa.and_(past.c.pair_id == _items.c.pair_id, past.c.annotator == _items.c.annotator)
+        newest = sa.select(sa.func.max(past.c.id)).where(same).correlate(_items).scalar_subquery()
+        joined = _items.outerjoin(last, last.c.id == newest)
+        found = sa.select(*columns, last.c.id.label("event"), last.c.verdict).select_from(joined)
+        return found.where(_items.c.study == self.study.name)
 
     def _hand_out(self, connection: sa.Connection, annotator: str, rows: list[sa.Row]) -> sa.Row | None:
         """Store and return the next item after `rows`, or None if there is none."""
@@ -162,18 +191,32 @@ class StudyQueue:
             return None
         values = {"study": self.study.name, "annotator": annotator, "position": len(rows), "kind": kind}
         values |= {"comparison": chosen[0], "swapped": chosen[1], "issued": now()}
-        insert = sa.insert(_items).values(**values).returning(*_items.c, sa.null().label("verdict"))
+        insert = (
+            sa.insert(_items)
+            .values(**values)
+            .returning(*_items.c, sa.null().label("event"), sa.null().label("verdict"))
+        )
         return connection.execute(insert).one()
 
     def _comparison(self, connection: sa.Connection, annotator: str, rows: list[sa.Row]) -> tuple[int, bool] | None:
-        """An unseen comparison that is still wanted, the least handed out first, and its side."""
+        """An unseen comparison that is still wanted, of the annotator's share if there is one, and its side."""
         taken, swaps = self._taken(connection)
         seen = {row.comparison for row in rows if row.kind == "comparison"}
-        free = [i for i in range(len(taken)) if taken[i] < self.study.votes_per_pair and i not in seen]
+        free = {i for i in range(len(taken)) if taken[i] < self.study.votes_per_pair and i not in seen}
         if not free:
             return None
-        chosen = min(free, key=lambda i: (taken[i], self.study.draw(annotator, str(i))))
+        planned = (i for i in self._share(connection, rows) if i in free)
+        least = min(free, key=lambda i: (taken[i], self.study.draw(annotator, str(i))))
+        chosen = next(planned, least)
         return chosen, self._side(chosen, taken[chosen], swaps[chosen])
+
+    def _share(self, connection: sa.Connection, rows: list[sa.Row]) -> list[int]:
+        """The part of the plan for an annotator with these items; empty for those who come after the last one."""
+        before = sa.select(sa.func.count()).where(_items.c.study == self.study.name, _items.c.position == 0)
+        if rows:
+            before = before.where(_items.c.id < rows[0].id)
+        start = int(connection.scalar(before) or 0) * self.study.pairs_per_person
+        return self._plan[start : start + self.study.pairs_per_person]
 
     def _taken(self, connection: sa.Connection) -> tuple[list[int], list[int]]:
         """For each comparison: how often it was handed out and counts, and how often of these swapped."""
@@ -185,13 +228,11 @@ class StudyQueue:
 
     def _taken_query(self) -> sa.Select:
         """Counts by comparison and side of the items that are answered (a skip is no answer) or not yet abandoned."""
-        votes, c = current_votes.c, _items.c
-        same = sa.and_(votes.pair_id == c.pair_id, votes.annotator == c.annotator)
-        fresh = sa.and_(votes.verdict.is_(None), c.issued > now() - ABANDONED_AFTER)
-        counts = sa.or_(fresh, votes.verdict != "skip")
-        query = sa.select(c.comparison, c.swapped, sa.func.count()).select_from(_items.outerjoin(current_votes, same))
-        query = query.where(c.study == self.study.name, c.kind == "comparison", counts)
-        return query.group_by(c.comparison, c.swapped)
+        items = self._with_verdict(_items.c.comparison, _items.c.swapped, _items.c.issued)
+        i = items.where(_items.c.kind == "comparison").subquery().c
+        fresh = sa.and_(i.verdict.is_(None), i.issued > now() - ABANDONED_AFTER)
+        query = sa.select(i.comparison, i.swapped, sa.func.count()).where(sa.or_(fresh, i.verdict != "skip"))
+        return query.group_by(i.comparison, i.swapped)
 
     def _side(self, comparison: int, taken: int, swaps: int) -> bool:
         """The side shown less often so far; where even, every other prompt begins swapped."""
@@ -207,14 +248,26 @@ class StudyQueue:
         return next(((row.comparison, not row.swapped) for row in first), None)
 
     def _check(self, _connection: sa.Connection, annotator: str, rows: list[sa.Row]) -> tuple[int, bool]:
-        """Any comparison, of which one motion is shown twice; `swapped` tells which one."""
+        """Any comparison, of which one motion is shown twice, or any real motion (counted on after the comparisons).
+
+        `swapped` tells which motion of the comparison, or which side of the real one. The two sorts take turns.
+        """
         draw = self.study.draw(annotator, "check", str(len(rows)))
-        return int(draw * len(self._comparisons)), draw * len(self._comparisons) % 1.0 < 0.5
+        earlier = sum(row.kind == "check" for row in rows)
+        if self.study.real_motions and earlier % 2 == 0:
+            first, n = len(self._comparisons), len(self.study.real_motions)
+        else:
+            first, n = 0, len(self._comparisons)
+        return first + int(draw * n), draw * n % 1.0 < 0.5
 
     def _item(self, row: sa.Row) -> Item:
-        comparison = self._comparisons[row.comparison]
-        left, right = (comparison.first, comparison.second)
-        left, right = (right, left) if row.swapped else (left, right)
-        right = left if row.kind == "check" else right
         kind = cast(Literal["comparison", "repeat", "check"], row.kind)
-        return Item(row.id, kind, comparison.prompt, comparison.seed, left, right, row.pair_id)
+        if row.comparison >= len(self._comparisons):
+            real = self.study.real_motions[row.comparison - len(self._comparisons)]
+            prompt, seed, left, right = real.prompt, 0, REAL, NOISE
+        else:
+            comparison = self._comparisons[row.comparison]
+            prompt, seed, left, right = comparison.prompt, comparison.seed, comparison.first, comparison.second
+        left, right = (right, left) if row.swapped else (left, right)
+        right = left if kind == "check" and REAL not in (left, right) else right
+        return Item(row.id, kind, prompt, seed, left, right, row.pair_id)

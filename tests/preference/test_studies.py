@@ -13,7 +13,7 @@ import pytest
 
 from core.preference import studies_queue
 from core.preference.store import PreferenceStore
-from core.preference.studies import Study, load_study
+from core.preference.studies import RealMotion, Study, load_study
 from core.preference.studies_queue import Item, StudyQueue
 from core.preference.types import Pair, Take, new_pair_id, now
 
@@ -66,7 +66,7 @@ def arena(tmp_path: Path, database: str):
 def test_twenty_at_once_get_every_comparison_as_often_as_asked(arena) -> None:
     """Prevents a comparison judged too often or twice by one person, and one side preferred, under load."""
     prompts = tuple(f"prompt {i}" for i in range(20))
-    study = Study("load", prompts, ("base", "aligned", "other"), 3, 10)  # 60 comparisons x 3 < 20 people x 10
+    study = Study("load", prompts, ("base", "aligned", "other"), 3, 9)  # 60 comparisons x 3 = 20 people x 9
     one, given, failures = arena(study), [], []
 
     def work(name: str) -> None:
@@ -89,6 +89,34 @@ def test_twenty_at_once_get_every_comparison_as_often_as_asked(arena) -> None:
         left = [item.left_version for _, item in given if {item.left_version, item.right_version} == {first, second}]
         assert left.count(first) / len(left) == pytest.approx(0.5, abs=0.02)
     assert one.store.counts() == (180, 180)
+
+
+@pytest.mark.parametrize(("prompts", "votes", "share"), [(60, 3, 9), (7, 5, 4), (10, 2, 10), (5, 3, 8), (9, 4, 6)])
+def test_plan_is_fair(prompts: int, votes: int, share: int) -> None:
+    """Prevents people who have nothing left to judge while a comparison still lacks votes."""
+    study = Study("s", tuple(f"{i}" for i in range(prompts)), ("a", "b"), votes, share)
+    plan = study.plan()
+    assert set(Counter(plan).values()) == {votes} and len(plan) == prompts * votes
+    shares = [plan[i : i + share] for i in range(0, len(plan), share)]
+    assert len(shares) == study.people_needed()
+    assert share > prompts or all(len(set(part)) == len(part) for part in shares)
+
+
+def test_answers_sent_twice_count_once_and_the_last_one_is_found(arena) -> None:
+    """Prevents a double vote after a broken connection, and an undo that takes back another pair."""
+    one = arena()
+    first, second = (one.answer("ada") for _ in range(2))
+    assert first and second
+    newest = one.queue.last_answered("ada")
+    assert newest and newest.id == second.id and newest.pair_id
+    stands = one.store.record_vote(newest.pair_id, "right", "ada", "0", once=True)
+    assert stands.verdict == "left" and len(one.store.events()) == 2
+    one.store.undo_vote(newest.pair_id, "ada")
+    again = one.store.record_vote(newest.pair_id, "right", "ada", "0", hidden=True, once=True)
+    assert again.verdict == "right" and again.blind and len(one.store.events()) == 4
+    assert one.queue.item_of("ada", newest.pair_id) == newest and one.queue.last_answered("bob") is None
+    with pytest.raises(ValueError, match="was not given to 'bob'"):
+        one.queue.item_of("bob", newest.pair_id)
 
 
 def test_resume_undo_and_prefetch(arena) -> None:
@@ -137,6 +165,16 @@ def test_repeats_are_swapped_and_checks_show_one_motion_twice(arena) -> None:
         assert (item.left_version == item.right_version) == (item.kind == "check")
 
 
+def test_every_other_check_is_a_real_motion_beside_noise(arena) -> None:
+    """Prevents checks that only a tie passes: whoever always answers tie is found too."""
+    real = RealMotion("a person jumps", "jump.npy")
+    one = arena(replace(STUDY, pairs_per_person=4, attention_checks=1.0, real_motions=(real,)))
+    checks = [item for item in (one.answer("ada") for _ in range(8)) if item and item.kind == "check"]
+    sides = [{item.left_version, item.right_version} for item in checks]
+    assert sides[::2] == [{"real", "noise"}] * 2 and all(len(side) == 1 for side in sides[1::2])
+    assert {item.prompt for item in checks[::2]} == {"a person jumps"}
+
+
 def test_a_changed_study_and_unknown_items_are_refused(arena) -> None:
     """Prevents answers to two different questions under one name."""
     one = arena()
@@ -151,9 +189,12 @@ def test_study_file(tmp_path: Path) -> None:
     path = tmp_path / "study.toml"
     path.write_text(
         'name = "s"\nprompts = ["walk", "wave"]\nversions = ["base", "aligned"]\ncriteria = ["style"]\nrepeats = 1\n'
+        'comment = true\n[[real_motions]]\nprompt = "a person jumps"\nfile = "jump.npz"\n'
     )
-    study = load_study(path)
-    assert study == Study("s", ("walk", "wave"), ("base", "aligned"), criteria=("style",), repeats=1.0)
+    study, real = load_study(path), (RealMotion("a person jumps", "jump.npz"),)
+    assert study == Study(
+        "s", ("walk", "wave"), ("base", "aligned"), criteria=("style",), comment=True, repeats=1.0, real_motions=real
+    )
     assert [c.prompt for c in study.comparisons()] == ["walk", "wave"]
     assert study.schedule("ada") == study.schedule("ada") != study.schedule("bob")
 
@@ -171,6 +212,7 @@ def test_study_file(tmp_path: Path) -> None:
         ('name = "s"\nprompts = ["w"]\nversions = ["a", "b"]\nrepeats = 2', "repeats=2.0 is outside 0-1"),
         ('name = "s"\nprompts = ["w"]\nversions = ["a", "b"]\nvotes_per_pair = 0', "votes_per_pair=0 is too small"),
         ('name = "s"\nprompts = ["w"]\nversions = ["a", "b"]\nseed = true', "seed=True has the wrong type"),
+        ('name = "s"\nprompts = ["w"]\nversions = ["a", "b"]\nreal_motions = ["x"]', "is a list of tables with prompt"),
     ],
 )
 def test_mistakes_in_a_study_file_are_named(tmp_path: Path, text: str, sentence: str) -> None:
