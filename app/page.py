@@ -12,6 +12,7 @@ from app import texts
 from app.api import Api
 from app.compare import Compare
 from app.handlers import QUIET
+from app.learn import Learn
 from app.library import Library
 from app.theme import arena_theme
 from core.engine import Engine
@@ -19,7 +20,7 @@ from core.settings import Settings
 
 _STATUS_EVERY_S = 0.7
 _CACHE = (3600, 86400)  # seconds: look every hour for copies of downloads older than a day
-_STYLE = Path(__file__).with_name("style.css")
+_STYLES = [Path(__file__).with_name(name) for name in ("style.css", "learn.css")]
 _SCRIPT = Path(__file__).with_name("page.js")
 _BRAND = '<h1 class="brand">EasyTune <span>Arena</span></h1>'
 
@@ -40,7 +41,7 @@ class Page:
                 server_port=settings.port or None,
                 share=settings.share,
                 theme=arena_theme(),
-                css_paths=[_STYLE],
+                css_paths=list(_STYLES),
                 head=f"<script>{_SCRIPT.read_text(encoding='utf-8')}</script>",
                 footer_links=[],
                 allowed_paths=[str((settings.data_dir / "exports").resolve())],
@@ -67,6 +68,8 @@ def build(settings: Settings) -> Page:
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Compare"):
                 Compare(engine)
+            with gr.Tab("Learn") as learn_tab:
+                Learn(engine, learn_tab)
             with gr.Tab("Library") as library_tab:
                 Library(engine, library_tab)
         timer = gr.Timer(_STATUS_EVERY_S)

@@ -68,6 +68,7 @@ class Engine:
         self.settings = settings
         self.store = PreferenceStore(settings.data_dir, settings.database)
         self.versions = VersionStore(settings.checkpoints, settings.data_dir, (settings.baseline, settings.candidate))
+        self.vote_listeners: list[Callable[[Vote], object]] = []  # called after each vote; what they raise is logged
         self._status = Status(False, "Waiting to load the models")
         self._settled = threading.Event()  # ready, or failed for good
         self._inference = threading.Lock()
@@ -182,7 +183,13 @@ class Engine:
 
     def vote(self, pair_id: str, verdict: str, annotator: str, response_s: float | None = None) -> Vote:
         """Record a vote; returned only when it is safely on the disk. It names the versions, so it reveals them."""
-        return self.store.record_vote(pair_id, verdict, annotator, core.__version__, response_s)
+        vote = self.store.record_vote(pair_id, verdict, annotator, core.__version__, response_s)
+        for listener in self.vote_listeners:
+            try:
+                listener(vote)
+            except Exception:
+                log.exception("The vote is stored; what should follow it failed")
+        return vote
 
     def undo_vote(self, pair_id: str, annotator: str) -> Vote:
         """Take the annotator's vote on this pair back; the events of both stay recorded."""
