@@ -16,6 +16,7 @@ class GuardConfig:
     saturation: float | None = None  # reward above which more is worth less and less, e.g. the mean of real motions
     saturation_sharpness: float = 20.0  # 1 / width of that bend, per unit of reward
     physical_weight: float = 0.0  # reward units per 100 % excess of skating or acceleration; needs a PhysicalTerm
+    realism_weight: float = 0.0  # on the energy score against real motions of the same prompts; needs an even batch
     monitor_every: int = 25  # updates between checks on held-out prompts; 0 = never
     max_diversity_loss: float = 0.15  # stop where diversity falls by more than this share of the base's
     max_skating_gain: float = 0.25  # ... or skating rises by more than this share
@@ -27,7 +28,7 @@ class GuardConfig:
     def __post_init__(self) -> None:
         if not 0.0 <= self.ema < 1.0:
             raise ValueError(f"ema={self.ema} is outside [0, 1).")
-        for name in ("anchor_weight", "physical_weight"):
+        for name in ("anchor_weight", "physical_weight", "realism_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative.")
 
@@ -68,6 +69,11 @@ class AlignConfig:
             raise ValueError(f"last_k={self.last_k} is outside 1-{self.steps} (steps). Use None for all steps.")
         if self.micro_batch is not None and self.micro_batch < 1:
             raise ValueError(f"micro_batch={self.micro_batch} must be at least 1, or None for the whole batch.")
+        if self.guards.realism_weight and (self.batch % 2 or (self.micro_batch or 2) % 2):
+            raise ValueError(
+                f"batch={self.batch} and micro_batch={self.micro_batch} must be even: realism_weight takes two motions "
+                "of each prompt."
+            )
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision={self.precision!r} is unknown. Choose float32 or bfloat16.")
 

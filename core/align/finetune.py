@@ -33,10 +33,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class AlignBatch:
-    """Prompts of one update. text: what model and reward understand, one row a sample; lengths: (B,) frames."""
+    """Prompts of one update. text: what model and reward understand, one row a sample; lengths: (B,) frames.
+
+    real: (B, E) embedding of a real motion of each prompt, rows 2i and 2i + 1 of one prompt, for the realism term.
+    """
 
     text: Any
     lengths: Tensor
+    real: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -61,6 +65,7 @@ class Rows:
     lengths: Tensor
     generators: Sequence[torch.Generator]
     share: float
+    real: Tensor | None = None
     replay: list[tuple[int, Tensor]] = field(default_factory=list)
     terminal_gradient: Tensor | None = None
 
@@ -120,8 +125,9 @@ class Finetuner:
         size = self.config.micro_batch or len(batch)
         cuts = [slice(start, min(start + size, len(batch))) for start in range(0, len(batch), size)]
         chunks = [
-            Rows(x_T[c], take_rows(batch.text, c), batch.lengths[c], generators[c], (c.stop - c.start) / len(batch))
+            Rows(x_T[c], part.text, part.lengths, generators[c], len(part) / len(batch), part.real)
             for c in cuts
+            for part in [take_rows(batch, c)]
         ]
         records = []
         for segment in segments(plan):
@@ -168,7 +174,7 @@ class Finetuner:
 
     def _value(self, rows: Rows, x0: Tensor) -> tuple[Tensor, Tensor]:
         """Objective and plain reward, (B,) each, of a clean latent."""
-        return self.objective(self.model.decode(x0, rows.lengths), rows.lengths, rows.text)
+        return self.objective(self.model.decode(x0, rows.lengths), rows.lengths, rows.text, rows.real)
 
     def _reward(self, rows: Rows, x0_hat: Tensor, x_prev: Tensor, step: int, now: StepPlan) -> tuple[Tensor, float]:
         """Loss term (scalar) and mean plain reward of one rewarded step."""

@@ -1,4 +1,4 @@
-"""What keeps a policy from pleasing the reward only: anchor, saturation, physical term, ensemble.
+"""What keeps a policy from pleasing the reward only: anchor, saturation, physical and realism terms, ensemble.
 
 A reward model is trustworthy near the data it was trained on. Each guard is a small function of tensors; which are
 on, and how strong, stands in core.align.config.GuardConfig; stop rules are in core.align.monitor.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,22 @@ _CONTACT_BLUR_M = 0.01  # width of the soft edge of "near the floor"
 def anchor(x0_hat: Tensor, x0_base: Tensor) -> Tensor:
     """Mean squared distance of two clean estimates (B, L, D) of the same x_t, scalar."""
     return (x0_hat - x0_base).square().mean()
+
+
+@runtime_checkable
+class EmbeddingReward(Protocol):
+    """A reward that is the dot product of a motion and a text embedding."""
+
+    def embed_motion(self, features: Tensor, lengths: Tensor) -> Tensor: ...
+
+    def embed_text(self, text: Any) -> Tensor: ...
+
+
+def embedding_reward(reward: object) -> EmbeddingReward:
+    """The reward, if it has embeddings; ValueError if it hasn't."""
+    if isinstance(reward, EmbeddingReward):
+        return reward
+    raise ValueError(f"{type(reward).__name__} has no embeddings. Set realism_weight to 0 for this reward.")
 
 
 def saturate(reward: Tensor, ceiling: float, sharpness: float) -> Tensor:
@@ -80,6 +96,18 @@ class PhysicalTerm:
         return F.relu(skating - 1) + F.relu(acceleration(joints, lengths) / self.real_acceleration - 1)
 
 
+def energy_score(motions: Tensor, real: Tensor) -> Tensor:
+    """How far two motions of each prompt are from the distribution of its real motions, (B,), >= 0 on average.
+
+    motions, real: (B, E) embeddings, rows 2i and 2i + 1 of one prompt, real the same in both. Per row
+    |g - r| - |g - g'| / 2, whose mean is least where motions are distributed as real ones are (a strictly proper
+    score, Gneiting & Raftery 2007): nearer to real motions, but not all in one place.
+    """
+    pairs = motions.unflatten(0, (-1, 2))  # (B / 2, 2, E)
+    spread = _norm(pairs[:, 0] - pairs[:, 1])
+    return _norm(motions - real) - 0.5 * spread.repeat_interleave(2)
+
+
 @dataclass(frozen=True)
 class EnsembleReward:
     """Mean of several rewards; `watched` ones are never trained on, only looked at by the alarm."""
@@ -89,6 +117,20 @@ class EnsembleReward:
 
     def __call__(self, features: Tensor, lengths: Tensor, text: Any) -> Tensor:
         return torch.stack([reward(features, lengths, text) for reward in self.trained]).mean(0)
+
+    def embed_motion(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Embeddings (B, M E) by all trained members; dot products are means over the members."""
+        return self._joined([reward.embed_motion(features, lengths) for reward in self._embedding()])
+
+    def embed_text(self, text: Any) -> Tensor:
+        """Embeddings (B, M E) of texts, as embed_motion."""
+        return self._joined([reward.embed_text(text) for reward in self._embedding()])
+
+    def _embedding(self) -> list[EmbeddingReward]:
+        return [embedding_reward(reward) for reward in self.trained]
+
+    def _joined(self, parts: list[Tensor]) -> Tensor:
+        return torch.cat(parts, -1) / len(parts) ** 0.5
 
     def members(self, features: Tensor, lengths: Tensor, text: Any) -> Tensor:
         """(M, B), trained members first."""
@@ -103,10 +145,20 @@ class Objective:
     guards: GuardConfig
     physical: PhysicalTerm | None = None
 
-    def __call__(self, features: Tensor, lengths: Tensor, text: Any) -> tuple[Tensor, Tensor]:
-        """(value (B,) with gradient, plain reward (B,) for the log)."""
-        reward = self.reward(features, lengths, text)
-        return self.shaped(reward) - self._penalty(features, lengths), reward.detach()
+    def __call__(
+        self, features: Tensor, lengths: Tensor, text: Any, real: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(value (B,) with gradient, plain reward (B,) for the log). real: as AlignBatch has it."""
+        if self.guards.realism_weight == 0:
+            reward = self.reward(features, lengths, text)
+            return self.shaped(reward) - self._penalty(features, lengths), reward.detach()
+        if real is None:
+            raise ValueError("realism_weight needs real motions of the prompts. Set it to 0 where there are none.")
+        embeds = embedding_reward(self.reward)
+        motions = embeds.embed_motion(features, lengths)
+        reward = (motions * embeds.embed_text(text)).sum(-1)
+        unreal = self.guards.realism_weight * energy_score(motions, real)
+        return self.shaped(reward) - unreal - self._penalty(features, lengths), reward.detach()
 
     def shaped(self, reward: Tensor) -> Tensor:
         """Reward with the configured ceiling."""

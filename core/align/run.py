@@ -155,8 +155,7 @@ class AlignRun:
         x_T = initial_noise(self.model, generators, batch.lengths)
         rows = slice(own.start, own.stop)
         plan = make_plan(c.method, c.plan_options(), np.random.default_rng([c.seed, self.update]))
-        mine = AlignBatch(take_rows(batch.text, rows), batch.lengths[rows])
-        return self.finetuner.run(plan, x_T, mine, generators)
+        return self.finetuner.run(plan, x_T, take_rows(batch, rows), generators)
 
     def finish_update(self, records: list[StepRecord], seconds: float) -> dict[str, Any]:
         """Log, check the guards, save; returns what the callback shows."""

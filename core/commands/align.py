@@ -13,10 +13,11 @@ from typing import Annotated
 import numpy as np
 import torch
 import tyro
+from torch import Tensor
 
 from core.align.config import AlignConfig
 from core.align.finetune import AlignBatch
-from core.align.guards import EnsembleReward, PhysicalTerm
+from core.align.guards import EnsembleReward, PhysicalTerm, embedding_reward
 from core.align.run import AlignResult, align
 from core.align.schedule import from_diffusers
 from core.commands.console import ProgressLine
@@ -84,11 +85,14 @@ def run(config: Align, callback: Callback | None = None, command: str = "python 
         make_scheduler(SamplerConfig(config.align.steps), getattr(model, "schedule", SCHEDULER)), config.align.eta
     )
     features, lengths = to_tensors(val, np.arange(min(len(val), 128)), torch.device(device))
+    reward = load_rewards(config, device)
+    embed = embedding_reward(reward).embed_motion if config.align.guards.realism_weight else None
+    batches = prompt_batches(train, encoder, config.align.batch, config.align.seed, torch.device(device), embed)
     result = align(
         model,
-        load_rewards(config, device),
+        reward,
         schedule,
-        prompt_batches(train, encoder, config.align.batch, config.align.seed, torch.device(device)),
+        batches,
         config.align,
         folder,
         held_out_batch(val, encoder, config.held_out_prompts, torch.device(device)),
@@ -119,18 +123,35 @@ def load_rewards(config: Align, device: str) -> Reward:
 
 
 def prompt_batches(
-    motions: MotionSet, encoder: TextEncoder, size: int, seed: int, device: torch.device
+    motions: MotionSet,
+    encoder: TextEncoder,
+    size: int,
+    seed: int,
+    device: torch.device,
+    embed: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Callable[[int], AlignBatch]:
-    """Update -> its prompts, with the lengths of the motions they describe; a pure function of (seed, update)."""
+    """Update -> its prompts, with the lengths of the motions they describe; a pure function of (seed, update).
+
+    embed: features, lengths -> embeddings (B, E) of the real motions; each prompt then fills two rows.
+    """
     order = np.argsort(motions.lengths, kind="stable")
+    takes = 2 if embed else 1
 
     def batch(update: int) -> AlignBatch:
         rng = np.random.default_rng((seed, 77, update))
         spread = min(len(order), 16 * size)  # similar lengths waste no padding
         start = rng.integers(0, len(order) - spread + 1)
-        rows = order[start + rng.choice(spread, size, replace=False)]
+        rows = order[start + rng.choice(spread, size // takes, replace=False)]
         captions = [motions.captions[i][rng.integers(0, len(motions.captions[i]))] for i in rows]
-        return AlignBatch(encoder.encode(captions).to(device), torch.from_numpy(motions.lengths[rows]).to(device))
+        text = encoder.encode(captions).to(device)
+        lengths = torch.from_numpy(motions.lengths[rows]).to(device)
+        if embed is None:
+            return AlignBatch(text, lengths)
+        with torch.no_grad():
+            real = embed(*to_tensors(motions, rows, device))
+        return AlignBatch(
+            text.select(np.repeat(np.arange(len(rows)), 2)), *(x.repeat_interleave(2, 0) for x in (lengths, real))
+        )
 
     return batch
 
