@@ -21,9 +21,10 @@ def main() -> None:
     try:
         settings = tyro.cli(Settings)
 
-        from app import page  # brings gradio in: seconds, so only after the command line has been understood
+        from app import page, study_page  # they bring gradio in: seconds, so only when the command line is understood
 
-        page.build(settings).launch()
+        built = page.build(settings) if settings.study is None else study_page.build(settings, settings.study)
+        built.launch()
     except (ValueError, OSError) as error:
         sys.exit(str(error))
 

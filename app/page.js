@@ -11,6 +11,7 @@
   const player = () => (window.__motionPlayers || []).find((handle) => handle.element.closest("#player"));
   let cameFrom = null; // where the focus was when the run began
   let shownAt = -Infinity;
+  let playsBefore = 0; // the pair on the screen
 
   // A run begins: Generate becomes Cancel (style.css), the old pair stops, the keyboard goes to the stage.
   function begin() {
@@ -30,6 +31,19 @@
     else if (find("#notice .error") && cameFrom && cameFrom.isConnected) cameFrom.focus({ preventScroll: true });
   }
 
+  // An answer is on its way: its last input becomes what was seen of the pair, as app.votes.Watched reads it.
+  function answer(asked) {
+    const seen = player().element.dataset;
+    const response_s = (performance.now() - shownAt) / 1000;
+    return [...asked.slice(0, -1), { nonce: seen.nonce, response_s, plays: Number(seen.plays || 0) - playsBefore }];
+  }
+
+  function onShown(event) {
+    if (!event.target.closest("#player")) return;
+    shownAt = performance.now();
+    playsBefore = Number(event.target.dataset.plays || 0);
+  }
+
   function onKey(event) {
     if (event.defaultPrevented || event.repeat || event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
     const key = event.key.startsWith("Arrow") ? event.key : event.key.toLowerCase();
@@ -45,6 +59,6 @@
   }
 
   addEventListener("keydown", onKey);
-  addEventListener("motionshown", () => (shownAt = performance.now()));
-  window.arena = { begin, end };
+  addEventListener("motionshown", onShown);
+  window.arena = { begin, end, answer };
 })();

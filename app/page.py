@@ -22,7 +22,7 @@ _STATUS_EVERY_S = 0.7
 _CACHE = (3600, 86400)  # seconds: look every hour for copies of downloads older than a day
 _STYLES = [Path(__file__).with_name(name) for name in ("style.css", "learn.css")]
 _SCRIPT = Path(__file__).with_name("page.js")
-_BRAND = '<h1 class="brand">EasyTune <span>Arena</span></h1>'
+BRAND = '<h1 class="brand">EasyTune <span>Arena</span></h1>'
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Page:
 
     blocks: gr.Blocks
     engine: Engine
+    styles: tuple[Path, ...] = ()  # style sheets beside the common one
 
     def launch(self) -> None:
         """Answer at once, load the models meanwhile, serve until interrupted. ValueError if the port can't be had."""
@@ -41,7 +42,7 @@ class Page:
                 server_port=settings.port or None,
                 share=settings.share,
                 theme=arena_theme(),
-                css_paths=list(_STYLES),
+                css_paths=[*_STYLES, *self.styles],
                 head=f"<script>{_SCRIPT.read_text(encoding='utf-8')}</script>",
                 footer_links=[],
                 allowed_paths=[str((settings.data_dir / "exports").resolve())],
@@ -62,7 +63,7 @@ def build(settings: Settings) -> Page:
     engine = Engine(settings)
     with gr.Blocks(title="EasyTune Arena", fill_width=True, analytics_enabled=False, delete_cache=_CACHE) as blocks:
         with gr.Row(elem_id="header"):
-            gr.HTML(_BRAND, elem_id="brand")
+            gr.HTML(BRAND, elem_id="brand")
             pill = gr.HTML(lambda: texts.status_pill(engine.status()), elem_id="status")
         alert = gr.HTML(elem_id="alert")
         with gr.Tabs(elem_id="tabs"):

@@ -37,8 +37,10 @@ class App:
         self.process.wait()
 
 
-def start_app(data_dir: Path, checkpoints: Path) -> App:
+def start_app(data_dir: Path, checkpoints: Path, *more: str) -> App:
     """Start the page on a free port and return once it answers; its output goes to data_dir/app.log.
+
+    more: further options of app.py.
 
     RuntimeError, with the end of that log, if it does not answer within PATIENCE_S.
     """
@@ -47,7 +49,17 @@ def start_app(data_dir: Path, checkpoints: Path) -> App:
         port = probe.getsockname()[1]
     data_dir.mkdir(parents=True, exist_ok=True)
     log = data_dir / "app.log"
-    options = ["--port", str(port), "--data-dir", str(data_dir), "--checkpoints", str(checkpoints), "--device", "cpu"]
+    options = [
+        "--port",
+        str(port),
+        "--data-dir",
+        str(data_dir),
+        "--checkpoints",
+        str(checkpoints),
+        "--device",
+        "cpu",
+        *more,
+    ]
     started = time.monotonic()
     with log.open("ab") as out:
         process = subprocess.Popen(

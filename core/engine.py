@@ -20,6 +20,7 @@ import numpy as np
 import core
 from core.learning.versions import VersionStore
 from core.motion.skeleton import FPS, MIN_FRAMES
+from core.preference.motions import features_sha256
 from core.preference.store import PreferenceStore
 from core.preference.types import Pair, Take, Vote, new_pair_id, now
 from core.request import Request, random_seed
@@ -47,6 +48,14 @@ class Status:
     ready: bool
     message: str
     error: str | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A pair that is made and not stored."""
+
+    pair: Pair
+    motions: tuple[np.ndarray, ...]  # (F, 263) each
 
 
 @dataclass(frozen=True)
@@ -164,10 +173,12 @@ class Engine:
         The sides are drawn at random. RuntimeError, as a sentence, while the models are not ready.
         `progress` may raise to cancel; nothing is stored then.
         """
-        models = self._require_models()
-        seed = random_seed() if request.seed is None else request.seed
-        frames = round((request.duration_s or self.suggest_duration_s(request.prompt)) * FPS)
-        versions = self.versions.sides()
+        return self.keep(self.prepare(request, progress))
+
+    def prepare(self, request: Request, progress: Progress | None = None) -> Prepared:
+        """As generate, but nothing is stored until `keep`."""
+        models, versions = self._require_models(), self.versions.sides()
+        seed, frames = self._settle(request)
         with self._inference:
             self._bring_in(models, versions)
             motions = [
@@ -177,9 +188,29 @@ class Engine:
         takes = [self._take(models, *made, request, seed) for made in zip(versions, motions, strict=True)]
         if secrets.randbelow(2):
             takes.reverse()
-        pair = Pair(id=new_pair_id(), left=takes[0], right=takes[1], created=now())
-        self.store.add_pair(pair)
-        return pair
+        return Prepared(Pair(new_pair_id(), takes[0], takes[1], now()), tuple(motions))
+
+    def keep(self, prepared: Prepared) -> Pair:
+        """Store what `prepare` made, motions first, and return its pair."""
+        for features in prepared.motions:
+            self.store.save_motion(features)
+        self.store.add_pair(prepared.pair)
+        return prepared.pair
+
+    def take(self, request: Request, version: str) -> Take:
+        """One take by one version, its motion stored; no pair holds it yet. Errors as generate's."""
+        models = self._require_models()
+        seed, frames = self._settle(request)
+        with self._inference:
+            self._bring_in(models, (version,))
+            features = self._sample(models, version, request, frames, seed)
+        self.store.save_motion(features)
+        return self._take(models, version, features, request, seed)
+
+    def _settle(self, request: Request) -> tuple[int, int]:
+        """Seed and number of frames: the request's own, or drawn and suggested."""
+        seed = random_seed() if request.seed is None else request.seed
+        return seed, round((request.duration_s or self.suggest_duration_s(request.prompt)) * FPS)
 
     def vote(self, pair_id: str, verdict: str, annotator: str, response_s: float | None = None) -> Vote:
         """Record a vote; returned only when it is safely on the disk. It names the versions, so it reveals them."""
@@ -232,7 +263,7 @@ class Engine:
         return sample_motions(model, models.text_encoder, prompts, [frames], [seed], sampler, callback)[0]
 
     def _take(self, models: _Models, version: str, features: np.ndarray, request: Request, seed: int) -> Take:
-        """Store the motion and describe how it was made."""
+        """How features (F, 263) were made."""
         import torch
 
         return Take(
@@ -248,7 +279,7 @@ class Engine:
             device=models.device,
             code_version=core.__version__,
             torch_version=torch.__version__,
-            motion_sha256=self.store.save_motion(features),
+            motion_sha256=features_sha256(features),
         )
 
     # Bodies and files

@@ -60,6 +60,7 @@ class Item:
     left_version: str
     right_version: str  # in a check the same as the left one, or REAL and NOISE stand beside each other
     pair_id: str | None  # of the pair attached to it, None if none is yet
+    verdict: str | None = None  # of the vote that stands on it
 
 
 @dataclass(frozen=True)
@@ -270,4 +271,4 @@ class StudyQueue:
             prompt, seed, left, right = comparison.prompt, comparison.seed, comparison.first, comparison.second
         left, right = (right, left) if row.swapped else (left, right)
         right = left if kind == "check" and REAL not in (left, right) else right
-        return Item(row.id, kind, prompt, seed, left, right, row.pair_id)
+        return Item(row.id, kind, prompt, seed, left, right, row.pair_id, row.verdict)

@@ -118,6 +118,11 @@ def pack_pair(
     }
 
 
+def side_by_side(left: dict[str, Any], right: dict[str, Any], labels: Sequence[str] = ("A", "B")) -> dict[str, Any]:
+    """One value of two values of one motion each, with a fresh nonce."""
+    return relabel({**left, "nonce": secrets.token_hex(8), "motions": left["motions"] + right["motions"]}, labels)
+
+
 def relabel(pack: dict[str, Any], labels: Sequence[str]) -> dict[str, Any]:
     """The same value under other labels: the player renames the bodies and does not start again (same nonce)."""
     return {**pack, "labels": [str(label) for label in labels[: len(pack["motions"])]]}

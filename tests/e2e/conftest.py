@@ -11,12 +11,12 @@ from benchmarks.live import CHROMIUM, CHROMIUM_FLAGS, App, start_app
 
 
 @pytest.fixture(scope="session")
-def launch_app() -> Iterator[Callable[[Path, Path], App]]:
+def launch_app() -> Iterator[Callable[..., App]]:
     """start_app whose processes end with the test session at the latest."""
     running: list[App] = []
 
-    def launch(data_dir: Path, checkpoints: Path) -> App:
-        running.append(start_app(data_dir, checkpoints))
+    def launch(data_dir: Path, checkpoints: Path, *more: str) -> App:
+        running.append(start_app(data_dir, checkpoints, *more))
         return running[-1]
 
     yield launch
