@@ -13,11 +13,11 @@ import tyro
 from core.body.smpl_files import load_body
 from core.commands.console import ProgressLine
 from core.data.captioned import PreparedSet, save_prepared
+from core.data.conversion import in_our_features
 from core.data.folders import read_amass_folder, read_bvh_folder, read_joint_names
-from core.data.humanml3d import KIT, read_humanml3d
+from core.data.humanml3d import HUMANML3D, KIT, read_humanml3d
 from core.data.mixture import write_mixture
 from core.data.prepare import prepare_bandai
-from core.motion.skeleton import N_JOINTS, PARENTS
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Prepare:
     dataset: Annotated[Literal["bandai-namco", "humanml3d", "kit", "bvh", "amass", "mix"], tyro.conf.Positional]
     paths: Annotated[tuple[Path, ...], tyro.conf.Positional]  # the unpacked dataset; for mix: prepared archives
     out: Path | None = None  # None: data/<dataset>.npz, data/mix.json
-    convention: Literal["humanml3d", "smpl"] = "humanml3d"  # features of humanml3d: as published, or as our own data
+    convention: Literal["humanml3d", "smpl"] | None = None  # of humanml3d and kit: as published, or as our own data
     joints: Path | None = None  # bvh: JSON {our joint name: their name}, for skeletons that are not in the table
     weights: tuple[float, ...] = ()  # mix: how often each archive's motions count in training; empty: once
 
@@ -60,7 +60,7 @@ def _read(config: Prepare, rest: np.ndarray) -> PreparedSet:
         return read_bvh_folder(path, rest, progress, read_joint_names(config.joints))
     if config.dataset == "amass":
         return read_amass_folder(path, rest, progress)
-    if config.dataset == "kit":
-        return read_humanml3d(path, KIT, progress)
-    offsets = rest[:N_JOINTS] - rest[PARENTS.clip(0)] if config.convention == "smpl" else None
-    return read_humanml3d(path, callback=progress, offsets=offsets)
+    prepared = read_humanml3d(path, KIT if config.dataset == "kit" else HUMANML3D, progress)
+    usual = "smpl" if config.dataset == "kit" else "humanml3d"  # KIT-ML's 251 features fit no model of ours
+    ours = (config.convention or usual) == "smpl"
+    return in_our_features(prepared, rest, ProgressLine("converting")) if ours else prepared

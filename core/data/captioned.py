@@ -23,11 +23,15 @@ KIND = "captioned motions, 1"  # of the file; raise the number when its layout c
 
 @dataclass(frozen=True, eq=False)
 class CaptionedMotion:
-    """One motion and what people said about it. features: (F, D); captions: at least one."""
+    """One motion and what people said about it. features: (F, D); captions: at least one.
+
+    tokens: each caption as word/PART-OF-SPEECH, as HumanML3D and KIT-ML give them; empty where nobody tagged the words.
+    """
 
     name: str
     features: np.ndarray
     captions: tuple[str, ...]
+    tokens: tuple[str, ...] = ()
 
 
 @dataclass
@@ -63,7 +67,7 @@ def save_prepared(path: Path, prepared: PreparedSet) -> None:
             dtype = np.float16 if name == "train" else np.float32
             arrays[f"{name}/features"] = np.concatenate([m.features for m in motions]).astype(dtype)
             arrays[f"{name}/starts"] = np.cumsum([0] + [len(m.features) for m in motions])
-            texts = json.dumps([[m.name, list(m.captions)] for m in motions], ensure_ascii=False)
+            texts = json.dumps([[m.name, list(m.captions), list(m.tokens)] for m in motions], ensure_ascii=False)
             arrays[f"{name}/texts"] = np.frombuffer(texts.encode(), dtype=np.uint8)
     atomic_write(path, lambda file: np.savez(file, **arrays))
 
@@ -82,20 +86,38 @@ def load_prepared(path: Path, split: str) -> MotionSet:
 
     Raises ValueError for a damaged file and a split that is not there.
     """
+    motions = load_motions(path, split)
+    rows = even_captions([motion.captions for motion in motions])
+    first = tuple(row[0] for row in rows)
+    starts = np.cumsum([0] + [len(motion.features) for motion in motions])
+    features = np.concatenate([motion.features for motion in motions])
+    return MotionSet(features, starts, rows, first, tuple(map(meaning_of, first)))
+
+
+def load_motions(path: Path, split: str) -> list[CaptionedMotion]:
+    """One split as it was saved, each motion with its own captions and tokens; raises as load_prepared."""
+    there: list[str] = []
     try:
         with np.load(path, allow_pickle=False) as z:
             there = sorted({name.split("/")[0] for name in z.files if "/" in name})
             if split not in there:
                 raise KeyError(split)
             features, starts = z[f"{split}/features"], z[f"{split}/starts"]
-            texts: list[tuple[str, list[str]]] = json.loads(z[f"{split}/texts"].tobytes().decode())
+            texts: list[list[Any]] = json.loads(z[f"{split}/texts"].tobytes().decode())
+        return [
+            CaptionedMotion(name, features[a:b], tuple(captions), tuple(*tokens))
+            for (name, captions, *tokens), a, b in zip(texts, starts[:-1], starts[1:], strict=True)
+        ]
     except KeyError:
         raise ValueError(f"{path} has no split {split!r}. Choose one of {', '.join(there)}.") from None
     except Exception as error:
         raise ValueError(f"{path} is damaged ({error}). Prepare the dataset again.") from error
-    rows = even_captions([captions for _, captions in texts])
-    first = tuple(row[0] for row in rows)
-    return MotionSet(features, starts, rows, first, tuple(map(meaning_of, first)))
+
+
+def source_of(path: Path) -> str:
+    """What a prepared set was made from, such as "HumanML3D"; see PreparedSet."""
+    with np.load(path, allow_pickle=False) as z:
+        return str(z["source"])
 
 
 def load_statistics(path: Path) -> Mapping[str, np.ndarray]:

@@ -128,7 +128,7 @@ def _of_263(made: MotionSet, path: Path) -> MotionSet:
     if made.features.shape[1] != N_FEATURES:
         raise ValueError(
             f"{path} holds motions of {made.features.shape[1]} features, our models take {N_FEATURES}. "
-            "KIT-ML's 251 are for reading and for its own evaluator; train on another set."
+            "Prepare KIT-ML without `--convention humanml3d`: it is converted then."
         )
     return made
 

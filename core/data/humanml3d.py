@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from core.data.captioned import CaptionedMotion, PreparedSet
-from core.motion.features import extract_features, recover_joints
 from core.motion.skeleton import MAX_FRAMES
 
 TOO_LONG = 200  # frames; motions as long as that are left out as published
@@ -43,11 +42,12 @@ KIT = Layout("KIT-ML", 251, 12.5, 24)
 
 @dataclass(frozen=True)
 class TextLine:
-    """One line of a text file; start_s = end_s = 0: the whole motion."""
+    """One line of a text file; start_s = end_s = 0: the whole motion. tokens: "a/DET man/NOUN", may be empty."""
 
     caption: str
     start_s: float
     end_s: float
+    tokens: str = field(default="", compare=False)
 
     @property
     def whole(self) -> bool:
@@ -59,13 +59,10 @@ def read_humanml3d(
     path: Path,
     layout: Layout = HUMANML3D,
     callback: Callback | None = None,
-    offsets: np.ndarray | None = None,
 ) -> PreparedSet:
-    """All usable motions below `path`, by split; the rest is counted by reason.
+    """All usable motions below `path` as published, by split; the rest is counted by reason.
 
-    offsets (22, 3): rest offsets of our body; then features are extracted anew in our convention "smpl" from the
-    joints (263 only), else they stay as published. Raises FileNotFoundError naming the missing file or folder, and
-    ValueError for statistics of another width.
+    Raises FileNotFoundError naming the missing file or folder, and ValueError for statistics of another width.
     """
     _check_folder(path)
     prepared = PreparedSet(layout.name, layout.fps, statistics=_statistics(path, layout))
@@ -78,8 +75,6 @@ def read_humanml3d(
             done += 1
             if callback:
                 callback(done, total, name)
-    if offsets is not None:
-        prepared.splits = {s: [_in_our_convention(m, offsets) for m in ms] for s, ms in prepared.splits.items()}
     return prepared
 
 
@@ -114,10 +109,9 @@ def parse_texts(text: str, skipped: Counter[str]) -> list[TextLine]:
     for row in text.lstrip("\ufeff").splitlines():
         if not row.strip():
             continue
-        caption, _, rest = row.strip().partition("#")
-        tags = [*rest.split("#")[1:3], "", ""][:2]
+        caption, tokens, *tags = [*row.strip().split("#"), "", "", ""]
         try:
-            line = TextLine(" ".join(caption.split()), *(_seconds(tag) for tag in tags))
+            line = TextLine(" ".join(caption.split()), _seconds(tags[0]), _seconds(tags[1]), tokens.strip())
         except ValueError:
             skipped["captions with unreadable times"] += 1
             continue
@@ -150,8 +144,8 @@ def _motions(path: Path, name: str, layout: Layout, skipped: Counter[str]) -> li
         skipped[problem] += 1
         return []
     lines = parse_texts(texts.read_text(encoding="utf-8", errors="replace"), skipped)
-    whole = tuple(line.caption for line in lines if line.whole)
-    found = [CaptionedMotion(name, motion[:MAX_FRAMES], whole)] if whole else []
+    whole = [line for line in lines if line.whole]
+    found = [_captioned(name, motion, whole)] if whole else []
     for line in lines:
         if not line.whole:
             found += _segment(name, motion, line, layout, skipped)
@@ -178,9 +172,9 @@ def _segment(
     if len(part) < layout.min_frames:
         skipped[f"segments shorter than {layout.min_frames} frames"] += 1
         return []
-    return [CaptionedMotion(f"{name}#{line.start_s:g}-{line.end_s:g}", part[:MAX_FRAMES], (line.caption,))]
+    return [_captioned(f"{name}#{line.start_s:g}-{line.end_s:g}", part, [line])]
 
 
-def _in_our_convention(motion: CaptionedMotion, offsets: np.ndarray) -> CaptionedMotion:
-    joints = recover_joints(motion.features)
-    return CaptionedMotion(motion.name, extract_features(joints, tgt_offsets=offsets), motion.captions)
+def _captioned(name: str, motion: np.ndarray, lines: Sequence[TextLine]) -> CaptionedMotion:
+    captions, tokens = (tuple(getattr(line, part) for line in lines) for part in ("caption", "tokens"))
+    return CaptionedMotion(name, motion[:MAX_FRAMES], captions, tokens)

@@ -1,4 +1,4 @@
-"""Any humanoid BVH -> poses on our body, from joint positions: no rest pose, unit or up axis need be known.
+"""Any humanoid -> poses on our body, from joint positions: no rest pose, unit or up axis need be known.
 
 1. The up axis is the one along which head and feet are farthest apart; Z up is turned to Y up.
 2. The spine is read as one polyline and divided as our body's is, so any number of spine joints will do.
@@ -38,13 +38,27 @@ def retarget_bvh(
     Raises ValueError for an unknown skeleton and for bones without length.
     """
     found = map_joints(bvh.names, bvh.parents, file, given)
-    joints = y_up(our_joints(bvh.forward()[0], found, rest))
+    return pose_of(without_rest_frame(at_our_size(bvh.forward()[0], found, rest, file)), rest)
+
+
+def at_our_size(positions: np.ndarray, found: JointMap, rest: np.ndarray, file: str) -> np.ndarray:
+    """Positions (F, J, 3) of a file, any unit and up axis -> our joints (F, 22, 3), metres, Y up, legs as long as ours.
+
+    Raises ValueError for legs without length.
+    """
+    joints = y_up(our_joints(positions, found, rest))
     scale = _leg(rest[None]) / max(_leg(joints), 1e-9)
     if not np.isfinite(scale) or scale > 1e6:
         raise ValueError(f"{file} has legs of no length. Export it again with its skeleton.")
-    joints = without_rest_frame(joints * scale)
-    offsets = rest[:N_JOINTS] - rest[np.maximum(PARENTS, 0)]
-    pose = swing_rotations(joints, offsets)
+    return joints * scale
+
+
+def pose_of(joints: np.ndarray, rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Joints (F, 22, 3) -> local rotations (F, 22, 3, 3) and pelvis path (F, 3) of the body with rest joints (22+, 3).
+
+    Every bone keeps its direction in the world.
+    """
+    pose = swing_rotations(joints, rest[:N_JOINTS] - rest[np.maximum(PARENTS, 0)])
     hips = [JOINT["left_hip"], JOINT["right_hip"]]
     trans = joints[:, hips].mean(1) - pose[:, 0] @ (rest[hips].mean(0) - rest[0])
     return pose, trans

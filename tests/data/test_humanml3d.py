@@ -9,9 +9,21 @@ import numpy as np
 import pytest
 
 from core.__main__ import main
-from core.data.captioned import PreparedSet, load_prepared, load_statistics, save_prepared
+from core.data.captioned import (
+    PreparedSet,
+    load_motions,
+    load_prepared,
+    load_statistics,
+    save_prepared,
+    source_of,
+)
+from core.data.clips import clip_joints
+from core.data.conversion import KIT_JOINTS, in_our_features, kit_joints
 from core.data.dataset import SetConfig, load_set
+from core.data.folders import clip_features
 from core.data.humanml3d import HUMANML3D, KIT, Layout, parse_texts, read_humanml3d
+from core.motion.features import recover_joints
+from core.motion.skeleton import JOINT, N_JOINTS, PARENTS
 
 WALK = "a man walks forward.#a/DET man/NOUN walk/VERB forward/ADV#0.0#0.0"
 # name -> (frames, text). 20 clips; what the reader must make of each stands beside it.
@@ -104,7 +116,7 @@ def test_kit_in_its_own_width_and_rate(tmp_path):
     assert prepared.skipped == Counter({"motions shorter than 24 frames": 1})
     save_prepared(tmp_path / "kit.npz", prepared)
     assert load_prepared(tmp_path / "kit.npz", "train").features.shape == (49, 251)
-    with pytest.raises(ValueError, match="251 features, our models take 263"):
+    with pytest.raises(ValueError, match="251 features, our models take 263. Prepare KIT-ML without"):
         load_set(tmp_path / "kit.npz", SetConfig("train"))
     with pytest.raises(ValueError, match="Is it the other of humanml3d and kit?"):
         read_humanml3d(folder)
@@ -119,6 +131,8 @@ def test_prepare_and_load(tmp_path, caplog):
     test = load_set(tmp_path / "h3d.npz", SetConfig("test"))
     assert len(test) == 3 and test.features.dtype == np.float32
     assert np.array_equal(test.motion(2), np.load(folder / "new_joint_vecs" / "M000019.npy"))
+    (first, *_) = load_motions(tmp_path / "h3d.npz", "test")
+    assert first.tokens[0] == "a/DET man/NOUN walk/VERB forward/ADV" and source_of(tmp_path / "h3d.npz") == "HumanML3D"
     train = load_set(tmp_path / "h3d.npz", SetConfig("train"))
     assert len(train) == 13 and train.features.dtype == np.float16
     assert train.captions[0] == ("a man walks forward.",) * 2  # as many as the richest motion has
@@ -130,15 +144,13 @@ def test_prepare_and_load(tmp_path, caplog):
 
 def test_our_convention_keeps_the_joints(tmp_path, make_clip, rest):
     """Prevents a change of convention that moves the body."""
-    from core.data.folders import clip_features
-    from core.motion.features import recover_joints
-    from core.motion.skeleton import N_JOINTS, PARENTS
-
     folder = make_folder(tmp_path / "h3d", HUMANML3D, {"000000": (100, WALK)})
     features = clip_features(make_clip(), rest)
     np.save(folder / "new_joint_vecs" / "000000.npy", features)
+    prepared = in_our_features(read_humanml3d(folder), rest)
+    (motion,) = prepared.splits["train"]
+    assert prepared.source == "HumanML3D in our features" and not prepared.statistics
     offsets = rest[:N_JOINTS] - rest[PARENTS.clip(0)]
-    (motion,) = read_humanml3d(folder, offsets=offsets).splits["train"]
     joints = recover_joints(motion.features)
     np.testing.assert_allclose(joints[:, 0, 1], recover_joints(features)[: len(joints), 0, 1], atol=1e-4)
     bones = np.linalg.norm(joints[:, 1:] - joints[:, PARENTS[1:]], axis=-1)
@@ -155,3 +167,42 @@ def test_missing_parts_are_named(tmp_path):
     with pytest.raises(ValueError, match="no motion can be used. x: 0 motions"):
         save_prepared(tmp_path / "x.npz", PreparedSet("x", 20.0, {"train": []}))
     assert parse_texts("", Counter()) == []
+
+
+def kit_folder(path: Path, joints: np.ndarray) -> Path:
+    """A KIT-ML folder with one motion: joints (F, 21, 3) in its unit, root above x = z = 0 throughout, facing +Z."""
+    features = np.zeros((len(joints) - 1, 251), np.float32)
+    features[:, 3] = joints[:-1, 0, 1]
+    features[:, 4:64] = joints[:-1, 1:].reshape(len(features), 60)
+    folder = make_folder(path, KIT, {"00001": (len(features), WALK)})
+    np.save(folder / "new_joint_vecs" / "00001.npy", features)
+    (folder / "train.txt").write_text("00001\n")
+    return folder
+
+
+def test_kit_comes_to_our_skeleton(tmp_path, make_clip, rest):
+    """Prevents a KIT motion on its side, mirrored, of another size or at another speed than it was recorded."""
+    frames = 60  # 4.8 s at 12.5 fps
+    ours = clip_joints(make_clip(frames=frames), rest)
+    ours[:, :, [0, 2]] -= ours[:, :1, [0, 2]]
+    joints = np.zeros((frames, 21, 3))
+    for name, index in KIT_JOINTS.joints.items():
+        joints[:, index] = 1000 * 0.8 * ours[:, JOINT[name]]  # millimetres, a smaller person
+    joints[:, [1, 2]] = 800 * ours[:, [JOINT["spine1"], JOINT["spine3"]]]
+    folder = kit_folder(tmp_path / "kit", joints)
+    np.testing.assert_allclose(kit_joints(np.load(folder / "new_joint_vecs" / "00001.npy")), joints[:-1], rtol=1e-4)
+    assert main(["prepare", "kit", str(folder), "--out", str(tmp_path / "kit.npz")]) == 0
+    made = recover_joints(load_set(tmp_path / "kit.npz", SetConfig("train")).motion(0))
+    assert abs(len(made) / 20 - (frames - 1) / 12.5) < 0.2
+    assert load_motions(tmp_path / "kit.npz", "train")[0].tokens == ("a/DET man/NOUN walk/VERB forward/ADV",)
+    across = made[0, JOINT["left_hip"]] - made[0, JOINT["right_hip"]]
+    spine = made[0, JOINT["neck"]] - made[0, JOINT["pelvis"]]
+    assert across[0] > 0.9 * np.linalg.norm(across) and spine[1] > 0.9 * np.linalg.norm(spine)
+    bones = np.linalg.norm(made[0, 1:] - made[0, PARENTS[1:]], axis=-1)
+    np.testing.assert_allclose(bones, np.linalg.norm(rest[1:N_JOINTS] - rest[PARENTS[1:]], axis=-1), atol=2e-3)
+    toes = made[0, JOINT["left_foot"]] - made[0, JOINT["left_ankle"]]
+    assert toes[2] > 0.5 * np.linalg.norm(toes)  # ahead of the ankle: not mirrored
+    last, truth = made[-1], ours[-2]
+    for a, b in (("left_wrist", "right_ankle"), ("left_elbow", "right_wrist"), ("head", "left_knee")):
+        spans = [np.linalg.norm(joints[JOINT[a]] - joints[JOINT[b]]) for joints in (last, truth)]
+        assert abs(spans[0] - spans[1]) < 0.15, (a, b)  # collars are guessed, the spine is cut anew
