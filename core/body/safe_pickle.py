@@ -118,7 +118,7 @@ def load_arrays_pickle(path: Path) -> dict[str, Any]:
             content = _RestrictedUnpickler(file, encoding="latin1").load()
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path} was refused: {error}, but a body file may only hold arrays and plain containers. "
+            f"{path} was refused: {error}, but such a file may only hold arrays and plain containers. "
             "Nothing in it was run. Download the file again from its official source, or convert it to .npz."
         ) from None
     except FileNotFoundError:
@@ -126,8 +126,8 @@ def load_arrays_pickle(path: Path) -> dict[str, Any]:
     except Exception as error:  # a damaged stream can raise nearly anything: EOFError, IndexError, ValueError, ...
         raise ValueError(f"{path} is not a readable pickle ({type(error).__name__}: {error}). Copy it again.") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, not a dictionary of body arrays.")
+        raise ValueError(f"{path} holds a {type(content).__name__}, not a dictionary of arrays.")
     try:
         return {str(key): as_array(value) for key, value in content.items()}
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise ValueError(f"{path} is not a readable body: {error}. Copy it again.") from None
+        raise ValueError(f"{path} is not readable: {error}. Copy it again.") from None

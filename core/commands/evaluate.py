@@ -18,6 +18,7 @@ from core.data.mixture import SUFFIX, read_mixture
 from core.diffusion.protocol import MotionDiffusion
 from core.diffusion.rollout import SamplerConfig, sample_motions
 from core.metrics.evaluate import EvaluationConfig, EvaluationSet, Features, Judge, evaluate
+from core.metrics.official import OfficialConfig, paper_table
 from core.metrics.report import EvaluationReport
 from core.models.checkpoint import load_diffusion, load_judge
 from core.models.judge import Judge as JudgeModel
@@ -44,11 +45,21 @@ class Evaluate:
     batch_size: int = 32
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     evaluation: EvaluationConfig = field(default_factory=lambda: EvaluationConfig(repeats=3))
+    evaluator: str = "judge"  # or the folder of an imported T2M evaluator below checkpoints: the field's own protocol
+    words: Path = Path("glove")  # its word vectors: the folder with our_vab_data.npy and our_vab_idx.pkl
+    official: OfficialConfig = field(default_factory=OfficialConfig)
 
 
 def main(arguments: list[str]) -> None:
     """Parse and run."""
     config = tyro.cli(Evaluate, args=arguments, prog="python -m core evaluate")
+    if config.evaluator != "judge":
+        from core.commands import evaluate_official
+
+        report = evaluate_official.run(config)
+        report.save(config.out, f"{config.split}-{config.evaluator}")
+        print(paper_table(report))
+        return
     for name, part in reported_sets(config).items():
         report = run(part)
         for path in report.save(part.out, part.split):

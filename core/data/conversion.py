@@ -20,6 +20,7 @@ from core.data.retarget import at_our_size, pose_of, to_clip
 from core.motion.features import extract_features, recover_joints
 from core.motion.skeleton import FPS, MAX_FRAMES, MIN_FRAMES, N_FEATURES, N_JOINTS, PARENTS
 
+CONVERTED = "in our features"  # how the source of a converted set ends
 N_KIT_JOINTS = 21
 _LIMBS = ("hip", "knee", "ankle", "", "foot")  # a leg's five joints; the fourth, inside the foot, has no name with us
 _ARM = ("shoulder", "elbow", "wrist")
@@ -54,7 +55,7 @@ def in_our_features(prepared: PreparedSet, rest: np.ndarray, callback: Callback 
                 continue
             skipped["ends of motions beyond 9.8 s"] += len(features) > MAX_FRAMES
             splits[split].append(replace(motion, features=features[:MAX_FRAMES]))
-    return PreparedSet(f"{prepared.source} in our features", FPS, splits, +skipped)
+    return PreparedSet(f"{prepared.source} {CONVERTED}", FPS, splits, +skipped)
 
 
 def _converted(motion: CaptionedMotion, rest: np.ndarray) -> np.ndarray:

@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from core.models.mld.layers import frame_mask
+
+MAX_FRAMES = 196  # of a motion in the published evaluation
 FRAMES_PER_MOVEMENT = 4  # two strided convolutions
 CONTACTS = 4  # the last features, foot contacts, are not looked at
 
@@ -123,5 +126,13 @@ class T2mJudge(nn.Module):
         self.register_buffer("feature_std", torch.ones(config.features))
 
     def embed_motion(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """features: (B, F, 263) in physical units; lengths: (B,) frames, >= 4. -> (B, E)."""
-        return self.evaluator.embed_motions((features - self.feature_mean) / self.feature_std, lengths)
+        """features: (B, F, 263) in physical units; lengths: (B,) frames, >= 4. -> (B, E).
+
+        As in the published evaluation, motions end at a multiple of four frames and are filled with normalised zeros
+        to 196, which the convolutions see: a motion's embedding does not depend on the others of its batch.
+        """
+        lengths = lengths // FRAMES_PER_MOVEMENT * FRAMES_PER_MOVEMENT
+        normalised = (features - self.feature_mean) / self.feature_std
+        normalised = normalised * frame_mask(lengths, features.shape[1], features.device)[..., None]
+        filled = torch.nn.functional.pad(normalised, (0, 0, 0, max(0, MAX_FRAMES - features.shape[1])))
+        return self.evaluator.embed_motions(filled, lengths)
