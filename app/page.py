@@ -68,9 +68,9 @@ def build(settings: Settings) -> Page:
         alert = gr.HTML(elem_id="alert")
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Compare"):
-                Compare(engine)
+                compare = Compare(engine)
             with gr.Tab("Learn") as learn_tab:
-                Learn(engine, learn_tab)
+                Learn(engine, learn_tab, compare.ask.annotator)
             with gr.Tab("Library") as library_tab:
                 Library(engine, library_tab)
         timer = gr.Timer(_STATUS_EVERY_S)

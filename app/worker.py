@@ -11,12 +11,13 @@ import sys
 import threading
 import uuid
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any, Literal
 
 from core.learning.progress import MIN_VOTES, PHASES, fraction, read_rows
-from core.learning.versions import VersionStore
+from core.learning.versions import Version, VersionStore
+from core.preference.types import Vote
 from core.settings import ROOT, Settings
 
 log = logging.getLogger(__name__)
@@ -28,11 +29,12 @@ _LOG_LINES = 40
 
 @dataclass(frozen=True)
 class JobStatus:
-    """What the page shows of the last job. rows: as in its metrics.jsonl; version: what it made."""
+    """What the page shows of the last job."""
 
     state: State
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    version: str | None = None
+    rows: list[dict[str, Any]] = field(default_factory=list)  # as in its metrics.jsonl
+    annotator: str = ""  # whose votes it learns from; empty: everyone's
+    version: Version | None = None  # what it made
     error: str = ""  # a sentence
 
     @property
@@ -51,6 +53,7 @@ class _Job:
     """A started process and what is left to read of it."""
 
     name: str
+    annotator: str
     process: subprocess.Popen[bytes]
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LOG_LINES))
     cancelled: bool = False
@@ -90,12 +93,13 @@ class Worker:
             if self.status().state == "running":
                 raise ValueError("A version is already being made. Wait for it, or cancel it.")
             name = uuid.uuid4().hex[:12]
-            self._job = _Job(name, self._spawn(name, annotator))
+            self._job = _Job(name, annotator, self._spawn(name, annotator))
 
     def _spawn(self, name: str, annotator: str) -> subprocess.Popen[bytes]:
         given = self._settings
         options = {"--job": name, "--data-dir": given.data_dir.resolve(), "--checkpoints": given.checkpoints.resolve()}
         options |= {"--device": given.device, "--annotator": annotator, "--database": given.database}
+        options |= {"--parent": self._versions.parent_for(annotator)}
         chosen = [str(part) for option in options.items() if option[1] not in (None, "") for part in option]
         command = [sys.executable, "-m", "core", "live", "--attached", *chosen, *self._options]
         return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -118,7 +122,7 @@ class Worker:
                 return self._settled
             rows = read_rows(self._versions.work_folder(job.name))
             if job.process.poll() is None:
-                return JobStatus("running", rows)
+                return JobStatus("running", rows, job.annotator)
             self._settled, self._job = self._outcome(job), None
             return self._settled
 
@@ -126,28 +130,32 @@ class Worker:
         """How an ended job went; a job that was killed after its version was whole has made it."""
         made = self._versions.made_by(job.name)
         if made is not None:
-            return JobStatus("done", read_rows(made.folder), made.name)
+            return JobStatus("done", read_rows(made.folder), job.annotator, made)
         rows = read_rows(self._versions.work_folder(job.name))
         self._versions.discard(job.name)
-        return JobStatus("cancelled", rows) if job.cancelled else JobStatus("failed", rows, error=job.sentence())
+        if job.cancelled:
+            return JobStatus("cancelled", rows, job.annotator)
+        return JobStatus("failed", rows, job.annotator, error=job.sentence())
 
 
 @dataclass
 class Automatic:
-    """Starts a job after every so many votes, where it is switched on. Hang `after_vote` on the engine."""
+    """Starts a job after every so many new votes, where that is switched on. Hang `after_vote` on the engine."""
 
     worker: Worker
     versions: VersionStore
-    every: int = 0  # votes; 0 = off
-    annotator: str = ""
-    _tried_at: int = 0  # votes that stood when the last automatic job started
+    answers: Callable[[], Mapping[str, int]]  # annotator -> votes that stand now
+    _tried_at: dict[str, int] = field(default_factory=dict)  # annotator -> votes when their last automatic job started
 
-    def after_vote(self, answers: Mapping[str, int]) -> None:
-        """answers: annotator -> votes that stand now."""
-        votes = answers.get(self.annotator, 0) if self.annotator else sum(answers.values())
-        learnt = max((version.votes for version in self.versions.versions()), default=0)
-        if not self.every or votes < max(MIN_VOTES, max(learnt, self._tried_at) + self.every):
+    def after_vote(self, vote: Vote) -> None:
+        """Start a job for who voted, or for everyone's votes, if it is time and none is running."""
+        choices = self.versions.choices()
+        if not choices.every:
             return
-        if self.worker.status().state != "running":
-            self._tried_at = votes
-            self.worker.start(self.annotator)
+        annotator, answers = vote.annotator if choices.apart else "", self.answers()
+        votes = answers.get(annotator, 0) if annotator else sum(answers.values())
+        newest = self.versions.newest(annotator)
+        known = max(newest.votes if newest else 0, self._tried_at.get(annotator, 0))
+        if votes >= max(MIN_VOTES, known + choices.every) and self.worker.status().state != "running":
+            self._tried_at[annotator] = votes
+            self.worker.start(annotator)

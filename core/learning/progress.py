@@ -17,10 +17,10 @@ from typing import Any
 FILE = "metrics.jsonl"
 MIN_VOTES = 5  # fewer tell nothing
 PHASES = {  # phase: what the page calls it, and its usual share of the whole time
-    "load": ("Loading the models", 0.10),
-    "refine": ("Learning from the votes", 0.15),
-    "align": ("Aligning the model", 0.72),
-    "save": ("Saving the version", 0.03),
+    "load": ("Loading the models", 0.20),
+    "refine": ("Learning from the votes", 0.10),
+    "align": ("Aligning the model", 0.66),
+    "save": ("Saving the version", 0.04),
 }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ import filelock
 import torch
 
 from core.align.config import AlignConfig, GuardConfig
-from core.align.run import AlignResult, align
+from core.align.run import AlignResult, AlignRun
+from core.align.run_files import RunFolder
 from core.align.schedule import DdimSchedule, from_diffusers
 from core.diffusion.rollout import SamplerConfig, make_scheduler
 from core.diffusion.schedule import SCHEDULER
@@ -42,8 +43,12 @@ _NICE = 10  # on POSIX: a page on the same cores goes first
 
 
 def _live_align() -> AlignConfig:
-    """Fewer, smaller and bolder updates than `align` makes: a person waits for them. Not tuned yet."""
-    return AlignConfig(updates=24, batch=8, lr=2e-4, guards=GuardConfig(monitor_every=4, ema=0.9))
+    """Fewer, smaller and bolder updates than `align` makes: a person waits for them.
+
+    Limits of skating and acceleration are wide: who prefers faster or rougher movement is to get it.
+    """
+    guards = GuardConfig(monitor_every=4, ema=0.9, max_skating_gain=1.0, max_acceleration_gain=1.0)
+    return AlignConfig(steps=10, last_k=2, updates=8, batch=8, lr=3e-4, lora_alpha=6.4, guards=guards)
 
 
 @dataclass(frozen=True)
@@ -55,9 +60,9 @@ class LiveConfig:
     database: str | None = None  # SQLAlchemy URL of the votes; SQLite in data_dir if not given
     device: str = "auto"
     annotator: str = ""  # learn from the votes signed with this name; empty: from everyone's
-    parent: str = ""  # version to start from; empty: the one in use
+    parent: str = ""  # version to start from; empty: the one in use, if it is not somebody else's taste
     min_votes: int = MIN_VOTES  # fewer are refused
-    held_out_prompts: int = 8  # that the monitors and stop rules look at
+    held_out_prompts: int = 6  # that the monitors and stop rules look at
     threads: int = 0  # CPU threads; 0 = half of the cores, the others are the page's
     align: AlignConfig = field(default_factory=_live_align)
 
@@ -109,7 +114,7 @@ class _Step:
         self.progress.report("load")
         self.store = PreferenceStore(self.config.data_dir, self.config.database)
         pairs = self._pairs()
-        start = self.versions.start(self.config.parent or self.versions.sides()[1])
+        start = self.versions.start(self.config.parent or self.versions.parent_for(self.config.annotator))
         self.device = _prepare_process(self.config)
         encoder = load_text_encoder("minilm", self.device)
         self.progress.report("load", 0.5)
@@ -139,8 +144,8 @@ class _Step:
         return pairs
 
     def _refine(self, pairs: Sequence[PreferencePair], encoder: TextEncoder) -> PreferenceReward:
-        def callback(step: int, total: int, _info: Any) -> None:
-            self.progress.report("refine", step / total)
+        def callback(step: int, total: int, info: dict[str, Any]) -> None:
+            self.progress.report("refine", step / total, **info)
 
         base = load_reward(self.config.checkpoints, self.device)
         refining = RefineConfig(annotator=self.config.annotator)
@@ -151,32 +156,31 @@ class _Step:
 
     def _align(self, start: Start, reward: PreferenceReward, voted: Sequence[str], encoder: TextEncoder) -> AlignResult:
         config, prompts = self.align_config(start), training_prompts(voted)
-        result = align(
-            self.model,
-            reward,
-            self.schedule,
-            PromptBatches(prompts, encoder, config.batch, config.seed, self.device),
-            config,
-            self.work / "align",
-            held_out_batch(self.config.held_out_prompts, prompts, encoder, self.device),
-            callback=self._on_update,
-            start=start.adapters,
-        )
-        shutil.rmtree(self.work / "align")  # what resuming would need; a step is short enough to be done again
-        return result
+        files = RunFolder(self.work / "align", config)
+        held_out = held_out_batch(self.config.held_out_prompts, prompts, encoder, self.device)
+        run = AlignRun(self.model, reward, self.schedule, config, files, held_out, None, start.scaled(_scale(config)))
+        batches = PromptBatches(prompts, encoder, config.batch, config.seed, self.device)
+        if run.watch is not None:
+            self._tell(0.0, run.watch.rules.baseline)
+        while run.update < config.updates and run.stopped is None:
+            info = run.finish_update(run.step(batches(run.update)), 0.0)
+            self._tell(run.update / config.updates, info.get("monitors", {}))
+        if run.stopped and run.update == config.guards.monitor_every:  # nothing passed, so nothing is new
+            raise ValueError(f"No version was made: {run.stopped} Vote on more pairs, then try again.")
+        shutil.rmtree(files.path)  # what resuming would need; a step is short enough to be done again
+        return run.finish()
+
+    def _tell(self, done: float, monitors: Mapping[str, float]) -> None:
+        self.progress.report("align", done, **{f"held_out_{name}": value for name, value in monitors.items()})
 
     def align_config(self, start: Start) -> AlignConfig:
-        """The settings of alignment with what this machine and the parent's adapters ask for."""
+        """The settings of alignment with what this machine and the rank of the parent's adapters ask for."""
+        align = self.config.align
         fast = choose_precision("auto", self.device)[0] == "bf16"
-        changes: dict[str, Any] = {"precision": "bfloat16" if fast else self.config.align.precision}
+        changes: dict[str, Any] = {"precision": "bfloat16" if fast else align.precision}
         if start.adapters is not None:
-            changes |= {"lora_rank": start.rank, "lora_alpha": start.scale * start.rank}
-        return replace(self.config.align, save_every=self.config.align.updates, **changes)
-
-    def _on_update(self, step: int, total: int, info: dict[str, Any]) -> None:
-        figures = {name: info[name] for name in ("update", "reward") if info[name] == info[name]}
-        monitors = {f"held_out_{name}": value for name, value in info.get("monitors", {}).items()}
-        self.progress.report("align", step / total, **figures, **monitors)
+            changes |= {"lora_rank": start.rank, "lora_alpha": _scale(align) * start.rank}
+        return replace(align, save_every=align.updates, **changes)
 
     def _save(self, start: Start, reward: PreferenceReward, result: AlignResult, votes: int) -> None:
         live = {
@@ -193,13 +197,17 @@ class _Step:
         facts = {"updates": result.updates, "stopped": result.stopped, "device": self.device}
         training = {**asdict(self.config), "align": asdict(self.align_config(start))}
         meta = {**facts, "live": live, "monitors": result.monitors, "training": training}
-        config = self.align_config(start)
-        scale = config.lora_alpha / config.lora_rank
+        scale = _scale(self.config.align)
         save_adapters(self.work, result.adapters, scale, meta, start.base, self.config.checkpoints)
         reward.save(self.work / "reward", {"job": self.job})
         plot_curves(self.work / FILE, self.work / "curves.png")
         write_card(self.work)
         self.progress.report("save", 1.0)
+
+
+def _scale(config: AlignConfig) -> float:
+    """What b @ a is multiplied with; one for all versions, so that a learning rate means the same for each."""
+    return config.lora_alpha / config.lora_rank
 
 
 def _prepare_process(config: LiveConfig) -> str:

@@ -3,7 +3,7 @@
 A version is a folder that never changes: adapters on a shipped model, the reward head they were aligned on, config.json
 (parent, votes used, settings, monitors), card.md, metrics.jsonl and curves.png. It is made in a work folder beside and
 renamed when it is whole, so that a name always stands for a whole version, whatever moment a process dies. Which two
-versions the arena compares is one small file, replaced atomically.
+versions the arena compares stands in a small file beside them (core.learning.choices).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.motion.files import atomic_write
+from core.learning.choices import EVERY, Choices, Sides, change_choices, read_choices
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,9 +45,11 @@ class Version:
     job: str = ""  # identifier of the job that made it; empty for shipped ones
     created: datetime | None = None  # UTC
     votes: int = 0  # votes that its reward head learnt from
+    annotator: str = ""  # whose votes they are; empty: everyone's
     pair_accuracy: float | None = None  # of its reward head on votes held out
     learnt: tuple[str, ...] = ()  # what the head prefers, in words
     monitors: dict[str, float] | None = None  # held-out figures of core.align.monitor, at the end
+    stopped: str | None = None  # the limit that ended its alignment early, as a sentence
 
     @property
     def shipped(self) -> bool:
@@ -62,7 +64,14 @@ class Start:
     base: str  # shipped model that the adapters belong to
     adapters: dict[str, Tensor] | None = None  # as core.align.run.AlignResult has them; None: begin at `base` itself
     rank: int = 0
-    scale: float = 0.0
+    scale: float = 1.0
+
+    def scaled(self, scale: float) -> dict[str, Tensor] | None:
+        """The same adapters for another scale."""
+        if self.adapters is None:
+            return None
+        ratio = self.scale / scale
+        return {name: value * ratio if name.endswith(".b") else value for name, value in self.adapters.items()}
 
 
 class VersionStore:
@@ -150,38 +159,58 @@ class VersionStore:
 
     # What is compared
 
-    def sides(self) -> tuple[str, str]:
-        """(baseline, candidate) that the arena compares; the candidate is the version in use."""
-        try:
-            chosen = json.loads((self.folder / "in_use.json").read_text(encoding="utf-8"))
-            sides = str(chosen["baseline"]), str(chosen["candidate"])
-        except FileNotFoundError:
-            return self.default
-        except (KeyError, TypeError, ValueError) as error:
-            log.warning("%s is damaged (%s)", self.folder / "in_use.json", error)
-            return self.default
+    def choices(self) -> Choices:
+        """What was chosen here; see core.learning.choices."""
+        return read_choices(self.folder, self.default)
+
+    def sides(self, annotator: str = "") -> Sides:
+        """(baseline, candidate) that this annotator compares; the candidate is the version in use."""
+        sides = self.choices().sides(annotator)
         return sides if all(_is_whole(self._folder(name)) for name in sides) else self.default
 
-    def choose(self, baseline: str, candidate: str) -> None:
-        """Compare these two from now on. ValueError if one is unknown or both are the same."""
+    def choose(self, baseline: str, candidate: str, annotator: str = "") -> None:
+        """Compare these two from now on. ValueError if one is unknown or both are the same.
+
+        annotator: whose choice it is while tastes are kept apart; without one, everyone's.
+        """
         if baseline == candidate:
             raise ValueError(f"Both sides are {baseline!r}. Choose two different versions.")
-        names = {"baseline": self.version(baseline).name, "candidate": self.version(candidate).name}
-        atomic_write(self.folder / "in_use.json", lambda file: file.write(json.dumps(names).encode()))
+        sides = self.version(baseline).name, self.version(candidate).name
+        change_choices(self.folder, self.default, lambda kept: kept.with_sides(sides, annotator))
 
-    def use(self, name: str) -> None:
+    def use(self, name: str, annotator: str = "") -> None:
         """Take a version into use (rolling back is using an earlier one); the other side stays if it can."""
-        baseline = self.sides()[0]
+        baseline = self.sides(annotator)[0]
         if baseline == name:
             baseline = self.version(name).parent or next(other for other in self.names() if other != name)
-        self.choose(baseline, name)
+        self.choose(baseline, name, annotator)
 
-    def compare_with_parent(self, name: str) -> None:
+    def compare_with_parent(self, name: str, annotator: str = "") -> None:
         """Compare a version with the one that it was made from; ValueError if it has none."""
         parent = self.version(name).parent
         if parent is None:
             raise ValueError(f"Version {name!r} was made from no other. Choose a later one.")
-        self.choose(parent, name)
+        self.choose(parent, name, annotator)
+
+    def keep_apart(self, apart: bool) -> None:
+        """Whether each annotator has a taste of their own from now on, or all share one."""
+        change_choices(self.folder, self.default, lambda kept: replace(kept, apart=apart))
+
+    def learn_every(self, votes: int) -> None:
+        """After how many new votes learning starts by itself; ValueError if it is none of choices.EVERY."""
+        if votes not in EVERY:
+            raise ValueError(f"every={votes} votes is not offered. Choose one of {', '.join(map(str, EVERY))}.")
+        change_choices(self.folder, self.default, lambda kept: replace(kept, every=votes))
+
+    def parent_for(self, annotator: str = "") -> str:
+        """What the next version of these votes starts from: the one in use, but never somebody else's taste."""
+        in_use = self.version(self.sides(annotator)[1])
+        return in_use.name if in_use.shipped or in_use.annotator == annotator else self.default[1]
+
+    def newest(self, annotator: str = "") -> Version | None:
+        """The last version made of these votes, None if there is none."""
+        made = (version for version in reversed(self.versions()) if not version.shipped)
+        return next((version for version in made if version.annotator == annotator), None)
 
     # Making one
 
@@ -200,12 +229,16 @@ class VersionStore:
         return self.folder / f"{_WORK}{job}"
 
     def publish(self, work: Path) -> Version:
-        """Rename a whole work folder into the next version and take it into use; call it inside lock()."""
+        """Rename a whole work folder into the next version and take it into use, for its annotator if tastes are apart.
+
+        Call it inside lock().
+        """
         number = max(self._numbers(), default=0) + 1
         target = self.folder / f"v{number}"
         os.replace(work, target)
-        self.use(target.name)
-        return self.version(target.name)
+        version = self.version(target.name)
+        self.use(version.name, version.annotator)
+        return version
 
     def discard(self, job: str) -> None:
         """Remove what a dead job has left."""
@@ -241,7 +274,9 @@ def _described(name: str, folder: Path, described: dict[str, Any]) -> Version:
         job=live["job"],
         created=datetime.fromisoformat(live["created"]),
         votes=int(live["votes"]),
+        annotator=live.get("annotator", ""),
         pair_accuracy=live.get("pair_accuracy"),
         learnt=tuple(live["learnt"]),
         monitors=described.get("monitors"),
+        stopped=described.get("stopped"),
     )

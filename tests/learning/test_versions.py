@@ -66,11 +66,13 @@ def test_half_a_version_is_none(versions: VersionStore, make_version: Callable[[
     assert versions.sides() == versions.default
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", json.dumps({"baseline": "base"})])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", json.dumps({"shared": "base"}), json.dumps({"shared": ["base"], "own": {}})]
+)
 def test_damaged_choice_falls_back_to_the_default(versions: VersionStore, content: str) -> None:
     """Prevents a page that doesn't start because of one small file."""
     versions.choose("aligned", "base")
-    (versions.folder / "in_use.json").write_text(content)
+    (versions.folder / "choices.json").write_text(content)
     assert versions.sides() == ("base", "aligned")
 
 
