@@ -9,11 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.align.config import AlignConfig, GuardConfig
 from core.learning.versions import VersionStore
 from core.preference.store import PreferenceStore
 from core.preference.types import Pair, Take, new_pair_id, now
 
 FRAMES = 40
+QUICK = AlignConfig(  # seconds on tiny models
+    steps=4, last_k=1, updates=2, batch=2, lora_rank=1, lora_alpha=1.0, guards=GuardConfig(monitor_every=1, ema=0.5)
+)
 PROMPTS = ("a person walks forward", "a person waves with the right hand", "a person bows")
 
 
@@ -39,17 +43,17 @@ def versions(live_checkpoints: Path, tmp_path: Path) -> VersionStore:
 
 
 @pytest.fixture
-def make_version(versions: VersionStore) -> Callable[[], str]:
-    """Publishes copies of the shipped adapters, as a job would."""
+def make_version(versions: VersionStore) -> Callable[..., str]:
+    """Publishes copies of the shipped adapters, as a job would: (job, annotator) -> name."""
     from core.learning.versions import Start
     from core.models.checkpoint import save_adapters
 
-    def make(job: str = "job") -> str:
+    def make(job: str = "job", annotator: str = "") -> str:
         with versions.lock():
             work = versions.work_folder(job)
             start: Start = versions.start("aligned")
-            live = {"parent": versions.sides()[1], "job": job, "created": now().isoformat(), "votes": 12}
-            live |= {"learnt": ["calmer arms"], "pair_accuracy": 0.8}
+            live = {"parent": versions.parent_for(annotator), "job": job, "created": now().isoformat(), "votes": 12}
+            live |= {"annotator": annotator, "learnt": ["calmer arms"], "pair_accuracy": 0.8}
             assert start.adapters is not None
             save_adapters(work, start.adapters, start.scale, {"live": live}, start.base, versions.checkpoints)
             return versions.publish(work).name

@@ -83,3 +83,45 @@ def test_adapters_of_another_base_are_refused(versions: VersionStore, make_versi
     path.write_text(path.read_text().replace(json.loads(path.read_text())["config"]["base"], "0" * 16))
     with pytest.raises(ValueError, match="aligned from another base"):
         versions.load("v1")
+
+
+def test_tastes_apart_have_versions_and_sides_of_their_own(
+    versions: VersionStore, make_version: Callable[..., str]
+) -> None:
+    """Prevents one person's taste from being shown to, or built upon by, another who keeps theirs apart."""
+    versions.keep_apart(True)
+    assert make_version("job1", "ada") == "v1"
+    assert versions.sides("ada") == ("base", "v1") and versions.sides("ben") == versions.sides() == ("base", "aligned")
+    assert (versions.parent_for("ada"), versions.parent_for("ben")) == ("v1", "aligned")
+    assert make_version("job2", "ben") == "v2" and versions.version("v2").parent == "aligned"
+    versions.use("v1", "ben")
+    assert versions.parent_for("ben") == "aligned", "ben's next version would start from ada's taste"
+    assert [version and version.name for version in map(versions.newest, ("ada", "ben", ""))] == ["v1", "v2", None]
+    versions.keep_apart(False)
+    assert versions.sides("ada") == ("base", "aligned")
+    assert make_version("job3") == "v3" and versions.sides("ada") == ("base", "v3")
+    versions.keep_apart(True)
+    assert versions.sides("ada") == ("base", "v1"), "the switch has lost what ada had in use"
+
+
+def test_what_was_chosen_survives_a_restart(versions: VersionStore, tmp_path: Path) -> None:
+    """Prevents switches that fall back when the program starts again."""
+    versions.keep_apart(True)
+    versions.learn_every(25)
+    versions.choose("aligned", "base", "ada")
+    choices = VersionStore(versions.checkpoints, tmp_path).choices()
+    assert (choices.apart, choices.every, choices.sides("ada")) == (True, 25, ("aligned", "base"))
+    with pytest.raises(ValueError, match="every=3 votes is not offered. Choose one of 0, 10, 25, 50"):
+        versions.learn_every(3)
+
+
+def test_adapters_keep_their_meaning_at_another_scale(versions: VersionStore, make_version: Callable[..., str]) -> None:
+    """Prevents a next version that begins at another model than its parent."""
+    make_version()
+    start = versions.start("v1")
+    scaled, adapters = start.scaled(3 * start.scale), start.adapters
+    assert scaled is not None and adapters is not None
+    for name in adapters:
+        if name.endswith(".b"):
+            a, before, after = adapters[name[:-1] + "a"], adapters[name], scaled[name]
+            torch.testing.assert_close(3 * start.scale * after @ a, start.scale * before @ a)
