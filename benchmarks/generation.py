@@ -3,9 +3,9 @@
     python -m benchmarks.generation                # 5 repeats on 2 threads, a minute or two
     python -m benchmarks.generation --smoke        # one repeat of few steps: does it run?
 
-A pair is base and aligned from the same noise. Every repeat takes a prompt that has not been encoded before, and all
-measures take turns, so that a busy moment of the machine does not fall on one of them alone. Prints a Markdown table
-(median, and the fastest, of the repeats after a warm-up) and writes every single time to JSON.
+A pair is base and aligned from the same noise, made as the page makes it. Every repeat takes a prompt that has not been
+encoded before, and all measures take turns, so that a busy moment of the machine does not fall on one of them alone.
+Prints a Markdown table (median, and the fastest, of the repeats after a warm-up) and writes every single time to JSON.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ import tyro
 from core.body.ik import pose_from_features
 from core.body.smpl_files import Body, load_body
 from core.data.captions import surprise
-from core.diffusion.rollout import SamplerConfig, sample_motions
+from core.diffusion.rollout import SamplerConfig
+from core.diffusion.takes import Wanted, sample_each
 from core.engine import weights_sha256
 from core.models.checkpoint import load_diffusion
 from core.models.latent import LatentDiffusion
@@ -47,7 +48,7 @@ class Generation:
     checkpoints: Path = Path("checkpoints")
     versions: tuple[str, str] = ("base", "aligned")  # the two of a pair
     out: Path = Path("outputs/benchmark-generation.json")
-    threads: int = 2  # CPU threads
+    threads: int = 2  # CPU threads of all but the pair, whose motions take one core each
     repeats: int = 5  # after a warm-up of one
     frames: int = 120  # of the pair; 6.0 s
     ddim_steps: int = 50
@@ -106,12 +107,12 @@ def make_measures(
     """What is timed, by name in the order of the table."""
     prompts = Prompts()
 
-    def pair(sampler: SamplerConfig, repeat: int) -> list[np.ndarray]:
+    def pair(sampler: SamplerConfig, repeat: int, frames: int = config.frames) -> list[np.ndarray]:
         prompt = prompts.fresh()
-        return [sample_motions(model, encoder, [prompt], [config.frames], [repeat], sampler)[0] for model in models]
+        return sample_each([Wanted(model, prompt, frames, repeat) for model in models], encoder, sampler)
 
     ddim = SamplerConfig(config.ddim_steps)
-    longest = sample_motions(models[0], encoder, [prompts.fresh()], [MAX_FRAMES], [0], SamplerConfig(2))[0]
+    longest = pair(SamplerConfig(2), 0, MAX_FRAMES)[0]
     poses = [pose_from_features(features, body) for features in pair(SamplerConfig(2), 0)]
     lengths = torch.tensor([config.frames])
     latents = torch.randn(1, *models[0].latent_shape(lengths), generator=torch.Generator().manual_seed(0))

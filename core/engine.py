@@ -133,8 +133,7 @@ class Engine:
         self._say("Loading the body")
         self.body()
         self._say("Warming up")
-        for version in versions:
-            self._sample(models, version, Request(_WARM_UP_PROMPT, steps=2), MIN_FRAMES, seed=0)
+        self._sample(models, tuple(versions), Request(_WARM_UP_PROMPT, steps=2), MIN_FRAMES, seed=0)
         self._models = models
 
     def _say(self, message: str) -> None:
@@ -181,10 +180,7 @@ class Engine:
         seed, frames = self._settle(request)
         with self._inference:
             self._bring_in(models, versions)
-            motions = [
-                self._sample(models, version, request, frames, seed, _share(progress, i, len(versions)))
-                for i, version in enumerate(versions)
-            ]
+            motions = self._sample(models, versions, request, frames, seed, progress)
         takes = [self._take(models, *made, request, seed) for made in zip(versions, motions, strict=True)]
         if secrets.randbelow(2):
             takes.reverse()
@@ -242,7 +238,7 @@ class Engine:
             )
         request = Request(take.prompt, take.duration_s, take.seed, take.steps, take.guidance_scale, take.solver)
         with self._inference:
-            return self._sample(models, take.model_version, request, take.frames, take.seed)
+            return self._sample(models, (take.model_version,), request, take.frames, take.seed)[0]
 
     def _bring_in(self, models: _Models, versions: tuple[str, ...]) -> None:
         """Load versions that are not loaded yet; the longest unused ones make room. Call it inside the lock."""
@@ -255,12 +251,20 @@ class Engine:
             del models.diffusion[version]
 
     def _sample(
-        self, models: _Models, version: str, request: Request, frames: int, seed: int, callback: Any = None
-    ) -> np.ndarray:
-        from core.diffusion.rollout import sample_motions
+        self,
+        models: _Models,
+        versions: tuple[str, ...],
+        request: Request,
+        frames: int,
+        seed: int,
+        progress: Progress | None = None,
+    ) -> list[np.ndarray]:
+        """The motion that each version makes of the request, (F, 263) float32, all from the same noise."""
+        from core.diffusion.takes import Wanted, sample_each
 
-        model, prompts, sampler = models.diffusion[version], [request.prompt.strip()], request.sampler()
-        return sample_motions(model, models.text_encoder, prompts, [frames], [seed], sampler, callback)[0]
+        prompt = request.prompt.strip()
+        wanted = [Wanted(models.diffusion[version], prompt, frames, seed) for version in versions]
+        return sample_each(wanted, models.text_encoder, request.sampler(), progress and _told(progress, len(wanted)))
 
     def _take(self, models: _Models, version: str, features: np.ndarray, request: Request, seed: int) -> Take:
         """How features (F, 263) were made."""
@@ -312,11 +316,10 @@ def weights_sha256(model: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def _share(progress: Progress | None, index: int, count: int) -> Callable[[int, int, Any], None]:
-    """The sampler's callback for the index-th of `count` takes, as part of one progress from 0 to 1."""
+def _told(progress: Progress, takes: int) -> Callable[[int, int, dict], None]:
+    """The sampler's callback that tells the progress of all takes as one, from 0 to 1."""
 
-    def callback(step: int, total: int, _info: Any = None) -> None:
-        if progress is not None:
-            progress((index + step / total) / count, f"Take {index + 1} of {count}, step {step} of {total}")
+    def callback(step: int, total: int, _info: dict) -> None:
+        progress(step / total, f"Step {-(-step // takes)} of {total // takes}")
 
     return callback

@@ -1,7 +1,7 @@
 """From prompts to motions: one sampling loop over a scheduler of diffusers.
 
-Each motion is computed alone, from noise that depends on its seed only, so the same prompt, seed and settings give the
-same motion in any company; two models given the same seed start from the same noise.
+Noise depends on a motion's seed only, so the same prompt, seed and settings give the same motion in any company; two
+models given the same seed start from the same noise. To make single motions, see core.diffusion.takes.
 """
 
 from __future__ import annotations
@@ -164,13 +164,13 @@ def sample_motions(
     for done, rows in enumerate(batches):
         lengths = torch.tensor([frames[i] for i in rows], device=device)
         text = text_encoder.encode([prompts[i] for i in rows]).to(device)
-        report = _shifted(callback, done * config.steps, len(batches) * config.steps)
+        report = shifted(callback, done * config.steps, len(batches) * config.steps)
         latents = sample_latents(model, text, lengths, [seeds[i] for i in rows], config, report)
         features = model.decode(latents, lengths).float().cpu().numpy()
         motions |= {i: features[row, : frames[i]] for row, i in enumerate(rows)}
     return [motions[i] for i in range(len(prompts))]
 
 
-def _shifted(callback: Callback | None, done: int, total: int) -> Callback | None:
-    """The callback of one batch as part of all."""
+def shifted(callback: Callback | None, done: int, total: int) -> Callback | None:
+    """The callback of one part, after `done` steps of `total`."""
     return callback and (lambda step, _, info: callback(done + step, total, info))

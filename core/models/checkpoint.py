@@ -19,6 +19,7 @@ from torch import nn
 from core.models.denoiser import Denoiser, DenoiserConfig
 from core.models.judge import Judge, JudgeConfig
 from core.models.latent import LatentDiffusion
+from core.models.layers import store_by_column
 from core.models.mdm import Mdm, MdmConfig
 from core.models.mdm_diffusion import MdmDiffusion, MdmDiffusionConfig
 from core.models.mld.denoiser import MldDenoiser, MldDenoiserConfig
@@ -70,7 +71,7 @@ def save_checkpoint(folder: Path, module: nn.Module, meta: dict[str, Any], exact
 def _write(folder: Path, tensors: dict[str, torch.Tensor], described: dict[str, Any], exact: bool = False) -> None:
     from safetensors.torch import save
 
-    copies = {name: value.detach().cpu().clone() if exact else _shrink(value) for name, value in tensors.items()}
+    copies = {k: v.detach().cpu().contiguous().clone() if exact else _shrink(v) for k, v in tensors.items()}
     packed = save(copies)
     atomic_write(folder / "model.safetensors", lambda file: file.write(packed))
     atomic_write(folder / "config.json", lambda file: file.write(json.dumps(described, indent=2, default=str).encode()))
@@ -179,7 +180,9 @@ def load_diffusion(checkpoints: Path, device: str | torch.device = "cpu", versio
         model.denoiser.load_state_dict(_expect(module, type(model.denoiser), folder).state_dict())
         return model
     denoiser = _expect(module, Denoiser, folder)
-    return LatentDiffusion(load_vae(checkpoints, device), denoiser, load_text_encoder().encode([""]))
+    model = LatentDiffusion(load_vae(checkpoints, device), denoiser, load_text_encoder().encode([""]))
+    store_by_column(model)
+    return model
 
 
 def _expect(module: nn.Module, kind: type[Module], folder: Path) -> Module:

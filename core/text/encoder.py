@@ -12,8 +12,10 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,7 @@ def check_prompt(prompt: str) -> str:
 
 
 class TextEncoder:
-    """all-MiniLM-L6-v2, token level; width 384. Loads its weights at the first use."""
+    """all-MiniLM-L6-v2, token level; width 384. Loads its weights at the first use; `encode` is thread-safe."""
 
     name = "minilm"
     width = 384
@@ -56,6 +58,7 @@ class TextEncoder:
         self.device = torch.device(device)
         self._cache_size = cache_size
         self._cache: OrderedDict[str, TextFeatures] = OrderedDict()
+        self._encoding = threading.Lock()
         self._loaded: tuple[Any, Any] | None = None
 
     def encode(self, prompts: Sequence[str]) -> TextFeatures:
@@ -67,7 +70,8 @@ class TextEncoder:
             raise TypeError("encode takes a list of prompts, not one string. Wrap it: encode([prompt]).")
         if not prompts:
             raise ValueError("encode needs at least one prompt, got an empty list.")
-        return TextFeatures.concat([self._encode_cached(prompt) for prompt in prompts])
+        with self._encoding:
+            return TextFeatures.concat([self._encode_cached(prompt) for prompt in prompts])
 
     def encode_many(self, captions: Sequence[str], batch_size: int = 128) -> Iterator[tuple[list[int], TextFeatures]]:
         """Features of many captions, in padded batches of similar length, for training caches.
@@ -122,6 +126,7 @@ def mean_pool(tokens: Tensor, mask: Tensor) -> Tensor:
     return torch.nn.functional.normalize(total / mask.sum(dim=1, keepdim=True), dim=-1)
 
 
+@cache  # every model version brings an encoder for its null text: one set of weights for all
 def _load_minilm(folder: Path, device: torch.device) -> tuple[Any, Any]:
     """(BertModel in eval mode, tokenizer that cuts at MAX_TOKENS), from files only, loaded strictly."""
     missing = [name for name in ("config.json", "model.safetensors", "tokenizer.json") if not (folder / name).is_file()]
