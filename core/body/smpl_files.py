@@ -140,11 +140,16 @@ def read_smpl_arrays(path: Path) -> dict[str, Any]:
 
 
 def _read_npz(path: Path) -> dict[str, Any]:
+    if not zipfile.is_zipfile(path):  # numpy would take it for a pickle and say so
+        raise ValueError(f"{path} is not an .npz body, or is cut short. Give an SMPL-format .npz or .pkl file.")
     try:
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files if key in (*_REQUIRED, "name", "licence")}
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError, AttributeError, KeyError) as error:
-        raise ValueError(f"{path} is not a readable .npz body ({error}). Copy or download it again.") from None
+    except (zipfile.BadZipFile, OSError, ValueError, EOFError, AttributeError, KeyError):
+        raise ValueError(
+            f"{path} is not a readable .npz body: it is damaged, or holds Python objects in place of numbers. "
+            "Copy or download it again."
+        ) from None
 
 
 def _dense(value: Any) -> np.ndarray:

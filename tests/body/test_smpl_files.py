@@ -135,6 +135,14 @@ def test_truncated_files_get_one_sentence(tmp_path, arrays, suffix, keep):
         load_body(path)
 
 
+def test_text_named_npz_is_told_in_our_words(tmp_path):
+    """Failure prevented: numpy's advice to allow pickles, in front of someone who has mixed up two files."""
+    (tmp_path / "body.npz").write_text("not a body\n" * 100)
+    with pytest.raises(ValueError, match=r"is not an \.npz body, or is cut short") as caught:
+        load_body(tmp_path / "body.npz")
+    assert "pickle" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
