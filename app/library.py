@@ -1,4 +1,4 @@
-"""History: the newest pairs with their votes, and a second look at any of them."""
+"""The Library tab: history, statistics, export and import; and links to single pairs."""
 
 from __future__ import annotations
 
@@ -6,59 +6,40 @@ from typing import Any
 
 import gradio as gr
 
-from app import texts
-from app.handlers import QUIET, sentence_of
-from app.player import MotionPlayer
+from app.handlers import QUIET
+from app.library_history import HistoryPanel
+from app.library_statistics import StatisticsPanel
+from app.library_transfer import TransferPanel
 from core.engine import Engine
-from core.render.player_pack import pack_pair
 
-_N_ROWS = 60
-_ROWS_JS = """
-element.addEventListener('click', (event) => {
-  const button = event.target.closest('button[data-pair]');
-  if (button) trigger('click', { pair_id: button.dataset.pair });
-});
-"""
+TAB = "library"  # the tab's id
 
 
 class Library:
-    """Components of the Library tab and what they do. Build inside a gr.Blocks context."""
+    """Components of the Library tab. Build inside `tab`, a gr.Tab of `tabs` with the id TAB."""
 
-    def __init__(self, engine: Engine, tab: gr.Tab) -> None:
-        self.engine = engine
-        with gr.Row(elem_id="library-head"):
-            self.summary = gr.HTML(elem_id="library-summary")
-            self.refresh = gr.Button("Refresh", size="sm", scale=0, min_width=80)
-        with gr.Column(visible=False, elem_id="replay") as self.replay:
-            self.player = MotionPlayer(body=engine.body(), cache=engine.settings.data_dir / "player")
-        # The table is made in Python: Gradio runs ${...} in anything that a Handlebars template inserts.
-        self.table = gr.HTML("", js_on_load=_ROWS_JS, elem_id="history")
-        outputs = [self.table, self.summary]
-        tab.select(self.on_show, None, outputs, **QUIET)
-        self.refresh.click(self.on_show, None, outputs, **QUIET)
-        self.table.click(self.on_replay, None, [self.replay, self.player, self.summary], **QUIET)
+    def __init__(self, engine: Engine, tabs: gr.Tabs, tab: gr.Tab, annotator: gr.Textbox) -> None:
+        """annotator: the name that the visitor's votes are signed with."""
+        self.tabs = tabs
+        with gr.Tabs(elem_id="library-tabs"):
+            with gr.Tab("History"):
+                self.history = HistoryPanel(engine, annotator)
+            with gr.Tab("Statistics") as statistics:
+                StatisticsPanel(engine, statistics)
+            with gr.Tab("Export and import"):
+                TransferPanel(engine, self.history)
+        history = self.history
+        opened = [*history.listed, history.version, history.by]
+        tab.select(history.on_open, [*history.filters, history.offset], opened, **QUIET)
+        self.linked = gr.State(None)
+        loaded = gr.on(None, self.on_link, None, [tabs, self.linked], **QUIET)  # without triggers: when the page opens
+        loaded.then(self.on_linked, [self.linked, annotator], [self.linked, *history.shown], **QUIET)
 
-    def on_show(self) -> dict[Any, Any]:
-        """Read the newest pairs."""
-        try:
-            records, (pairs, votes) = self.engine.store.recent(_N_ROWS), self.engine.store.counts()
-        except Exception as error:
-            return {self.summary: texts.notice(sentence_of(error), "error")}
-        shown = f"; the newest {_N_ROWS} are shown" if pairs > _N_ROWS else ""
-        counted = f"{texts.count(pairs, 'pair')}, {texts.count(votes, 'vote')}{shown}."
-        return {self.table: texts.history_table(records), self.summary: texts.notice(counted)}
+    def on_link(self, visitor: gr.Request) -> dict[Any, Any]:
+        """Turn to the pair that the page's address names: ?pair=ID."""
+        pair_id = visitor.query_params.get("pair")
+        return {self.linked: pair_id, self.tabs: gr.Tabs(selected=TAB) if pair_id else gr.update()}
 
-    def on_replay(self, event: gr.EventData) -> dict[Any, Any]:
-        """Show a stored pair again; its names only if it has been voted on."""
-        try:
-            pair = self.engine.store.pair(event.pair_id)
-            votes = self.engine.store.votes(pair.id)
-            labels = texts.revealed_labels(votes[-1]) if votes else ("A", "B")
-            pack = pack_pair(*self.engine.poses(pair.left), *self.engine.poses(pair.right), labels=labels)
-        except Exception as error:
-            return {self.summary: texts.notice(sentence_of(error), "error")}
-        return {
-            self.replay: gr.update(visible=True),
-            self.player: pack,
-            self.summary: texts.notice(pair.left.prompt),
-        }
+    def on_linked(self, pair_id: str | None, annotator: str) -> dict[Any, Any]:
+        """Show that pair."""
+        return {self.linked: None, **(self.history.replay_of(pair_id, False, annotator) if pair_id else {})}

@@ -8,12 +8,15 @@ from typing import Any
 
 import gradio as gr
 
-from app import texts
+from app import library, texts
 from app.api import Api
 from app.compare import Compare
 from app.handlers import QUIET
-from app.learn import Learn
-from app.library import Library
+                compare = Compare(engine)
+            with gr.Tab("Learn") as learn_tab:
+                Learn(engine, learn_tab)
+            with gr.Tab("Library", id=library.TAB) as library_tab:
+                library.Library(engine, tabs, library_tab, compare.ask.annotator)
 from app.theme import arena_theme
 from core.engine import Engine
 from core.settings import Settings
@@ -66,13 +69,13 @@ def build(settings: Settings) -> Page:
             gr.HTML(BRAND, elem_id="brand")
             pill = gr.HTML(lambda: texts.status_pill(engine.status()), elem_id="status")
         alert = gr.HTML(elem_id="alert")
-        with gr.Tabs(elem_id="tabs"):
+        with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Compare"):
                 compare = Compare(engine)
             with gr.Tab("Learn") as learn_tab:
                 Learn(engine, learn_tab, compare.ask.annotator)
-            with gr.Tab("Library") as library_tab:
-                Library(engine, library_tab)
+            with gr.Tab("Library", id=library.TAB) as library_tab:
+                library.Library(engine, tabs, library_tab, compare.ask.annotator)
         timer = gr.Timer(_STATUS_EVERY_S)
         timer.tick(lambda: _loading_state(engine), None, [pill, alert, timer], concurrency_limit=None, **QUIET)
         Api(engine)

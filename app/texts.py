@@ -8,8 +8,7 @@ from html import escape
 from pathlib import Path
 
 from core.engine import Status
-from core.preference.store import PairRecord
-from core.preference.types import Vote
+from core.preference.types import Pair, Vote
 
 VERDICT_WORDS = {
     "left": "A is better",
@@ -55,23 +54,21 @@ def revealed_labels(vote: Vote) -> tuple[str, str]:
     return f"A · {version_words(vote.left_version)}", f"B · {version_words(vote.right_version)}"
 
 
-def history_table(records: Sequence[PairRecord]) -> str:
-    """The library's rows, newest first; each has a button that carries its pair's id in data-pair."""
-    if not records:
-        return '<p class="empty">Nothing here yet. Generate a pair in Compare; it appears here with its votes.</p>'
-    head = "".join(f"<th>{name}</th>" for name in ("", "When (UTC)", "Prompt", "Answer", "A", "B", "Seed"))
-    rows = "".join(f"<tr>{_history_cells(record)}</tr>" for record in records)
-    return f'<table class="history"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+def side_labels(pair: Pair) -> tuple[str, str]:
+    """The player's two labels with the names."""
+    return f"A · {version_words(pair.left.model_version)}", f"B · {version_words(pair.right.model_version)}"
 
 
-def _history_cells(record: PairRecord) -> str:
-    pair, voted = record.pair, bool(record.votes)
-    answers = ", ".join(VERDICT_WORDS[vote.verdict] for vote in record.votes) or "not voted yet"
-    names = [version_words(take.model_version) if voted else "hidden" for take in (pair.left, pair.right)]
-    cells = [f"{pair.created:%Y-%m-%d %H:%M}", pair.left.prompt, answers, *names, str(pair.left.seed)]
-    classes = ("when", "prompt", "answer", "name", "name", "num")
-    html = "".join(f'<td class="{kind}">{escape(cell)}</td>' for kind, cell in zip(classes, cells, strict=True))
-    return f'<td><button type="button" data-pair="{escape(pair.id)}">Replay</button></td>{html}'
+def replayed(pair: Pair, vote: Vote | None, allowed: bool) -> str:
+    """The line below a pair that is watched again: prompt, own answer, and whether it can be answered."""
+    if vote is not None:
+        said = f"Your answer: {VERDICT_WORDS[vote.verdict]}. Another button changes it."
+    elif allowed:
+        said = "Which one moved better? The names come after your answer."
+    else:
+        said = "The names are shown, so this is no place for a first vote."
+    prompt = f"<b>{escape(pair.left.prompt)}</b>"
+    return f'<p class="reveal" role="status">{prompt} <span>{said}</span></p>'
 
 
 def count(number: int, noun: str) -> str:
