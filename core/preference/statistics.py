@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from core.preference.studies_queue import NOISE
 from core.preference.types import Verdict
 
 OVERALL = "overall"  # the criterion of the vote itself
@@ -38,6 +39,18 @@ class Judgement:
     def unit(self) -> Hashable:
         """What was compared, whichever side it stood on: the same for a repeat and for another annotator."""
         return (self.criterion, self.prompt, *sorted((self.left, self.right)))
+
+    @property
+    def is_check(self) -> bool:
+        """Whether it is an attention check: a motion beside itself, or a recorded one beside noise."""
+        return self.left == self.right or NOISE in (self.left_version, self.right_version)
+
+    @property
+    def passed(self) -> bool:
+        """Whether a check was answered as it should be: no winner beside itself, and never noise."""
+        if self.left == self.right:
+            return self.verdict in ("tie", "both_bad")
+        return self.verdict == ("right" if self.left_version == NOISE else "left")
 
     @property
     def answer(self) -> str:
@@ -96,15 +109,18 @@ def wilson_interval(k: int, n: int, z: float = Z_95) -> tuple[float, float]:
 def win_rates(judgements: Iterable[Judgement]) -> dict[tuple[str, str], Tally]:
     """(version, other version), in alphabetical order -> tally from the first one's point of view.
 
-    Skips and pairs of one version with itself are left out.
+    Only the votes of `duels` count.
     """
     tallies: dict[tuple[str, str], Tally] = defaultdict(Tally)
-    for judgement in judgements:
-        versions = (judgement.left_version, judgement.right_version)
-        if judgement.verdict != "skip" and versions[0] != versions[1]:
-            first, second = sorted(versions)
-            tallies[first, second] = tallies[first, second].plus(_outcome(judgement, first))
+    for judgement in duels(judgements):
+        first, second = sorted((judgement.left_version, judgement.right_version))
+        tallies[first, second] = tallies[first, second].plus(_outcome(judgement, first))
     return dict(sorted(tallies.items()))
+
+
+def duels(judgements: Iterable[Judgement]) -> list[Judgement]:
+    """Those that compare two versions: without skips, attention checks and pairs of one version with itself."""
+    return [j for j in judgements if j.verdict != "skip" and not j.is_check and j.left_version != j.right_version]
 
 
 def _outcome(judgement: Judgement, version: str) -> str:
@@ -129,11 +145,12 @@ def grouped(
 def position_bias(judgements: Iterable[Judgement]) -> tuple[Share, float]:
     """How often the left side wins where one side wins, and the two-sided exact p of that under a fair coin.
 
-    Pairs of a motion with itself count too: there a winner shows nothing but the bias.
+    Pairs of a motion with itself count too: there a winner shows nothing but the bias. Checks beside noise don't.
     """
     from scipy.stats import binomtest
 
-    verdicts = [judgement.verdict for judgement in judgements if judgement.verdict in ("left", "right")]
+    asked = [j for j in judgements if j.left == j.right or not j.is_check]
+    verdicts = [judgement.verdict for judgement in asked if judgement.verdict in ("left", "right")]
     share = Share(verdicts.count("left"), len(verdicts))
     return share, float(binomtest(share.k, share.n).pvalue) if share.n else math.nan
 
@@ -141,20 +158,20 @@ def position_bias(judgements: Iterable[Judgement]) -> tuple[Share, float]:
 def self_consistency(judgements: Iterable[Judgement]) -> Share:
     """How often an annotator who met a comparison again, as another pair, answered as the time before.
 
-    Judgements must be oldest first. Skips, and pairs of a motion with itself, are left out.
+    Judgements must be oldest first. Skips and attention checks are left out.
     """
     answers: dict[tuple[str, Hashable], list[str]] = defaultdict(list)
     for judgement in judgements:
-        if judgement.verdict != "skip" and judgement.left != judgement.right:
+        if judgement.verdict != "skip" and not judgement.is_check:
             answers[judgement.annotator, judgement.unit].append(judgement.answer)
     repeats = [pair for given in answers.values() for pair in zip(given, given[1:], strict=False)]
     return Share(sum(first == again for first, again in repeats), len(repeats))
 
 
 def passed_checks(judgements: Iterable[Judgement]) -> Share:
-    """How often a pair of a motion with itself was called a tie or both bad; skips are left out."""
-    verdicts = [j.verdict for j in judgements if j.left == j.right and j.verdict != "skip"]
-    return Share(sum(verdict in ("tie", "both_bad") for verdict in verdicts), len(verdicts))
+    """How often an attention check was answered as it should be; skips are left out."""
+    passed = [judgement.passed for judgement in judgements if judgement.is_check and judgement.verdict != "skip"]
+    return Share(sum(passed), len(passed))
 
 
 def agreement(judgements: Iterable[Judgement]) -> float:
@@ -165,7 +182,7 @@ def agreement(judgements: Iterable[Judgement]) -> float:
     """
     ratings: dict[Hashable, dict[str, str]] = defaultdict(dict)
     for judgement in judgements:
-        if judgement.verdict != "skip" and judgement.left != judgement.right:
+        if judgement.verdict != "skip" and not judgement.is_check:
             first, second = sorted((judgement.left, judgement.right))
             answer = {first: "first", second: "second"}.get(judgement.answer, judgement.answer)
             ratings[judgement.unit].setdefault(judgement.annotator, answer)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.preference.statistics import Z_95, Judgement
+from core.preference.statistics import Z_95, Judgement, duels
 
 ELO_MEAN = 1000.0  # of the versions compared
 ELO_PER_LOG = 400.0 / np.log(10.0)  # 400 points are odds of ten to one
@@ -41,17 +41,17 @@ class Rank:
 
 
 def rank_versions(judgements: Sequence[Judgement], resamples: int = 1000, seed: int = 0) -> list[Rank]:
-    """Versions, the strongest first; empty where nothing was compared. Skips and self-comparisons are left out."""
-    duels = [j for j in judgements if j.verdict != "skip" and j.left_version != j.right_version]
-    versions = sorted({version for j in duels for version in (j.left_version, j.right_version)})
+    """Versions, the strongest first; empty where nothing was compared. The votes are those of `duels`."""
+    compared = duels(judgements)
+    versions = sorted({version for j in compared for version in (j.left_version, j.right_version)})
     if not versions:
         return []
-    kinds = [_result(j) for j in duels]
-    groupings: list[list[Hashable]] = [[j.annotator for j in duels], [j.prompt for j in duels]]
+    kinds = [_result(j) for j in compared]
+    groupings: list[list[Hashable]] = [[j.annotator for j in compared], [j.prompt for j in compared]]
     clustered = [_by_cluster(kinds, names, versions) for names in groupings if len(set(names)) >= MIN_CLUSTERS]
-    elo = ELO_MEAN + ELO_PER_LOG * bradley_terry(_by_cluster(kinds, [0] * len(duels), versions)[0])
+    elo = ELO_MEAN + ELO_PER_LOG * bradley_terry(_by_cluster(kinds, [0] * len(compared), versions)[0])
     rng = np.random.default_rng(seed)
-    intervals = [_interval(elo, *_votes(kinds, versions), len(duels), resamples, rng)]
+    intervals = [_interval(elo, *_votes(kinds, versions), len(compared), resamples, rng)]
     intervals += [_interval(elo, wins, np.ones(len(wins)), len(wins), resamples, rng) for wins in clustered]
     low, high = _united(elo, intervals)
     ranks = [Rank(version, *map(float, row)) for version, *row in zip(versions, elo, low, high, strict=True)]

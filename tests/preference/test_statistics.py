@@ -102,8 +102,11 @@ def test_checks_are_passed_by_ties() -> None:
     """Prevents attention checks from entering the figures they are to guard."""
     same: dict[str, Any] = {"right": "m0", "right_version": "base"}
     checks = [vote("tie", **same), vote("left", **same), vote("both_bad", **same), vote("skip", **same)]
-    assert passed_checks([*checks, vote("left")]) == Share(2, 3)
+    noise: dict[str, Any] = {"left_version": "noise", "right_version": "real"}
+    checks += [vote("right", **noise), vote("left", **noise), vote("tie", **noise), vote("skip", **noise)]
+    assert passed_checks([*checks, vote("left")]) == Share(3, 6)
     assert win_rates(checks) == {} and math.isnan(agreement(checks)) and self_consistency(checks).n == 0
+    assert rank_versions(checks) == []
 
 
 @pytest.mark.parametrize(
