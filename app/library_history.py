@@ -26,8 +26,10 @@ _LETTERS = ("A", "B")
 _VOTES = (("left", "A is better"), ("tie", "Tie"), ("both_bad", "Both bad"), ("skip", "Skip"), ("right", "B is better"))
 _ANSWERS = [("Any answer", _ANY), *((word, verdict) for verdict, word in texts.VERDICT_WORDS.items())]
 _ANSWERS += [("Not voted yet", UNANSWERED)]
-# A link carries the pair's id; the page opens it (Library.on_link).
+# A link carries the pair's id; the cards open it as soon as they are there.
 _CARDS_JS = """
+const asked = new URL(location.href).searchParams.get('pair');
+if (asked) trigger('click', { pair_id: asked });
 element.addEventListener('click', async (event) => {
   const button = event.target.closest('button[data-pair]');
   if (!button) return;
@@ -78,7 +80,7 @@ class HistoryPanel:
             self.older = gr.Button("Older →", size="sm", min_width=90, scale=0, interactive=False)
         self.filters = [self.text, self.verdict, self.version, self.by, self.names, annotator]
         self.listed = [self.offset, self.table, self.newer, self.place, self.older]
-        self.shown = [self.replay, self.player, self.replayed, self.told, self.undo, *self.votes.values()]
+        self.shown = [self.player, self.replayed, self.told, self.undo, *self.votes.values()]
         self.shown += self.downloads.buttons
         self._wire(annotator)
 
@@ -93,7 +95,8 @@ class HistoryPanel:
             )
 
     def _build_replay(self) -> None:
-        with gr.Column(visible=False, elem_id="replay") as self.replay:
+        # Hidden by style.css until told: what Gradio hides it mounts too late for the first value of a player.
+        with gr.Column(elem_id="replay"):
             self.player = MotionPlayer(
                 body=self.engine.body(), cache=self.engine.settings.data_dir / "player", elem_id="replay-player"
             )
@@ -163,22 +166,17 @@ class HistoryPanel:
         }
 
     def on_replay(self, names: bool, annotator: str, event: gr.EventData) -> dict[Any, Any]:
-        """Show a stored pair again."""
-        return self.replay_of(event.pair_id, names, annotator)
-
-    def replay_of(self, pair_id: str, names: bool, annotator: str) -> dict[Any, Any]:
-        """The pair in the player; its names only if the annotator has voted on it, or asked for all names."""
+        """A stored pair in the player; its names only if the annotator has voted on it, or asked for all names."""
         try:
-            record = self.history.record(pair_id)
+            record = self.history.record(event.pair_id)
             pair, vote = record.pair, own_vote(record, annotator)
             labels = texts.side_labels(pair) if vote or names else _LETTERS
             pack = pack_pair(*self.engine.poses(pair.left), *self.engine.poses(pair.right), labels=labels)
         except Exception as error:
-            return {self.replay: gr.update(visible=True), self.told: texts.notice(sentence_of(error), "error")}
+            return {self.told: texts.notice(sentence_of(error), "error")}
         return {
-            self.replay: gr.update(visible=True),
             self.player: pack,
-            self.replayed: Replayed(pair_id, pack, time.monotonic()),
+            self.replayed: Replayed(pair.id, pack, time.monotonic()),
             **self._answer_row(record, vote, seen=names),
             **self.downloads.enabled(),
         }

@@ -12,18 +12,14 @@ from app import library, texts
 from app.api import Api
 from app.compare import Compare
 from app.handlers import QUIET
-                compare = Compare(engine)
-            with gr.Tab("Learn") as learn_tab:
-                Learn(engine, learn_tab)
-            with gr.Tab("Library", id=library.TAB) as library_tab:
-                library.Library(engine, tabs, library_tab, compare.ask.annotator)
+from app.learn import Learn
 from app.theme import arena_theme
 from core.engine import Engine
 from core.settings import Settings
 
 _STATUS_EVERY_S = 0.7
 _CACHE = (3600, 86400)  # seconds: look every hour for copies of downloads older than a day
-_STYLES = [Path(__file__).with_name(name) for name in ("style.css", "learn.css")]
+_STYLES = [Path(__file__).with_name(name) for name in ("style.css", "learn.css", "library.css")]
 _SCRIPT = Path(__file__).with_name("page.js")
 BRAND = '<h1 class="brand">EasyTune <span>Arena</span></h1>'
 
