@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -41,4 +43,17 @@ def tiny_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     adapters = {f"{name}.a": torch.randn(1, weight.shape[1]) for name, weight in matrices.items()}
     adapters |= {f"{name}.b": torch.randn(weight.shape[0], 1) for name, weight in matrices.items()}
     save_adapters(folder / "aligned", adapters, 0.02, {})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def node_packages() -> Path:
+    """tests/node with its npm packages; skips, saying why, where there is no npm or no registry."""
+    folder = Path(__file__).resolve().parent / "node"
+    if shutil.which("npm") is None or shutil.which("node") is None:
+        pytest.skip("node and npm are not installed")
+    if not all((folder / "node_modules" / name).is_dir() for name in ("three", "gltf-validator", "axe-core")):
+        made = subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=folder, capture_output=True, text=True)
+        if made.returncode:
+            pytest.skip(f"npm could not fetch the packages: {made.stderr.strip().splitlines()[-1:]}")
     return folder

@@ -34,3 +34,38 @@ def browser():
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="session")
+def filled_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of an arena with 14 pairs of standing bodies; "ada" and "bob" have voted on all but the last."""
+    import numpy as np
+
+    from core.body.smpl_files import load_body
+    from core.motion.features import extract_features
+    from core.motion.skeleton import N_JOINTS
+    from core.preference.store import PreferenceStore
+    from core.preference.types import Pair, Take, now
+
+    folder = tmp_path_factory.mktemp("library")
+    store = PreferenceStore(folder)
+    at_rest = np.tile(np.eye(3), (41, N_JOINTS, 1, 1))
+    for i in range(14):
+        standing = np.tile(load_body().joints[:N_JOINTS] + [0.0, 1.0, 0.0], (41, 1, 1))
+        standing[:, :, 2] += np.linspace(0.0, 0.1 * i, 41)[:, None]
+        made = {"prompt": f"a person waits, number {i}", "seed": i, "frames": 40, "steps": 2, "guidance_scale": 2.5}
+        made |= {"solver": "dpm++", "weights_sha256": "0" * 16, "text_encoder": "minilm", "device": "cpu"}
+        made |= {"code_version": "0.1", "torch_version": "2.13"}
+        made["motion_sha256"] = store.save_motion(extract_features(standing, at_rest))
+        sides = [Take(**made, model_version=version) for version in ("base", "aligned")[:: 1 if i % 2 else -1]]
+        store.add_pair(Pair(f"{i:012x}", *sides, now()))
+        for name, verdict in (("ada", "left"), ("bob", ("right", "tie", "left")[i % 3])) if i < 13 else ():
+            store.record_vote(f"{i:012x}", verdict, name, "0.1", 3.0)
+    store.close()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def filled_app(launch_app, filled_dir: Path, tiny_checkpoints: Path) -> App:
+    """The page over filled_dir, with tiny models."""
+    return launch_app(filled_dir, tiny_checkpoints)

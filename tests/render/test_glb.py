@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import struct
 import subprocess
 from collections.abc import Iterator
@@ -17,20 +16,7 @@ from core.body.smpl_files import Body, load_body
 from core.motion.rotations import rotvec_to_matrix
 from core.render.glb import glb_bytes, write_glb
 
-NODE = Path(__file__).resolve().parents[1] / "node"
 TIMES_S = (0.0, 0.5, 1.45)
-
-
-@pytest.fixture(scope="module")
-def node_packages() -> Path:
-    """tests/node with its packages; skips, saying why, where there is no npm or no registry."""
-    if shutil.which("npm") is None or shutil.which("node") is None:
-        pytest.skip("node and npm are not installed")
-    if not (NODE / "node_modules" / "three").is_dir():
-        made = subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=NODE, capture_output=True, text=True)
-        if made.returncode:
-            pytest.skip(f"npm could not fetch the packages: {made.stderr.strip().splitlines()[-1:]}")
-    return NODE
 
 
 def moving(frames: int = 30, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -48,23 +34,23 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield path
 
 
-def node(script: str, *arguments: object) -> dict:
+def node(packages: Path, script: str, *arguments: object) -> dict:
     command = ["node", script, *map(str, arguments)]
-    done = subprocess.run(command, cwd=NODE, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=packages, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 def test_khronos_validator_finds_nothing(node_packages: Path, file: Path) -> None:
     """Prevents files that some viewer refuses: no error, no warning."""
-    issues = node("validate.mjs", file)
+    issues = node(node_packages, "validate.mjs", file)
     assert issues["numErrors"] == issues["numWarnings"] == 0, issues["messages"]
 
 
 def test_three_js_moves_the_body_as_we_do(node_packages: Path, file: Path) -> None:
     """Prevents a body that stands still, limbs that go elsewhere, and soles below the floor."""
     body, (pose, trans) = load_body(), moving()
-    played = node("play.mjs", file, *TIMES_S)
+    played = node(node_packages, "play.mjs", file, *TIMES_S)
     frames = np.rint(np.array(TIMES_S) * 20).astype(int)
     lift = [0.0, ground_offset(body), 0.0]
     joints = np.array(played["joints"])
@@ -102,7 +88,7 @@ def test_vertex_without_a_face_and_a_large_body_stay_valid(node_packages: Path, 
         path=Path("none"),
     )
     write_glb(tmp_path / "cloud.glb", body, *moving(1))
-    issues = node("validate.mjs", tmp_path / "cloud.glb")
+    issues = node(node_packages, "validate.mjs", tmp_path / "cloud.glb")
     assert issues["numErrors"] == 0, issues["messages"]
 
 
