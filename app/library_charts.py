@@ -64,9 +64,8 @@ def _p_value(p_value: float) -> str:
 
 
 def _section(title: str, table: str, note: str) -> str:
-    return (
-        f'<section><h2>{title}</h2><p class="meta">{note}</p><div class="scroll" tabindex="0">{table}</div></section>'
-    )
+    region = f'<div class="scroll" role="region" aria-label="{title}" tabindex="0">{table}</div>'
+    return f'<section><h2>{title}</h2><p class="meta">{note}</p>{region}</section>'
 
 
 def _ranking(ranks: list[Rank]) -> str:

@@ -39,8 +39,11 @@ def arena_theme() -> Base:
         block_title_text_color_dark="*neutral_300",
         body_text_color_subdued="*neutral_500",
         body_text_color_subdued_dark="*neutral_400",
+        color_accent="*primary_700",  # style.css has the one for dark pages
         border_color_primary="*neutral_200",
         border_color_primary_dark="#2a323d",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
         input_background_fill="white",
         input_background_fill_dark="#0d1117",
         input_border_width="1px",

@@ -8,15 +8,24 @@ from pathlib import Path
 import pytest
 
 from app import texts
+from app.gallery import Gallery
+from app.library_charts import statistics_html
 from core.engine import Status
-from core.preference.store import PairRecord
+from core.preference.report import PreferenceReport
+from core.preference.statistics import Judgement
+from core.preference.store import PairRecord, PreferenceStore
 from core.preference.types import Pair, Take, Verdict, Vote, now
 
 HOSTILE = "<script>alert(1)</script>"
 
 
-def make_vote(verdict: Verdict = "left") -> Vote:
-    return Vote("abc", verdict, "ada", now(), "aligned", "base", "0.1.0", 1.0, True)
+@pytest.fixture
+def gallery(tmp_path: Path) -> Gallery:
+    return Gallery(PreferenceStore(tmp_path))
+
+
+def make_vote(verdict: Verdict = "left", annotator: str = "ada") -> Vote:
+    return Vote("abc", verdict, annotator, now(), "aligned", "base", "0.1.0", 1.0, True)
 
 
 def make_record(*votes: Vote, prompt: str = "a person walks") -> PairRecord:
@@ -40,15 +49,31 @@ def test_every_verdict_has_words(verdict: Verdict) -> None:
     assert texts.VERDICT_WORDS[verdict] in texts.reveal(make_vote(verdict))
 
 
-def test_history_hides_names_until_the_vote() -> None:
-    """Prevents the library from giving the blind test away."""
-    assert "aligned" not in texts.history_table([make_record()])
-    assert "EasyTune-aligned" in texts.history_table([make_record(make_vote())])
+def test_history_hides_names_and_answers_until_the_own_vote(gallery: Gallery) -> None:
+    """Prevents the library from giving the blind test away, by names or by what others said."""
+    voted = make_record(make_vote(), make_vote("tie", "bob"))
+    closed = gallery.cards([voted], "cleo", False, "")
+    assert "aligned" not in closed and "A is better" not in closed and "Tie" not in closed
+    own, asked_for = (gallery.cards([voted], *who, "") for who in (("ada", False), ("cleo", True)))
+    assert "A EasyTune-aligned, B base" in own and "you: <b>A is better</b>" in own and "1 × Tie" in own
+    assert "A EasyTune-aligned, B base" in asked_for and "you" not in asked_for and "1 × A is better" in asked_for
 
 
-def test_typed_text_is_never_markup() -> None:
-    """Prevents a prompt from running in another visitor's browser."""
-    html = [texts.history_table([make_record(prompt=HOSTILE)]), texts.notice(HOSTILE, "error")]
+def test_replay_says_what_may_be_answered() -> None:
+    """Prevents a first vote by somebody who has seen the names."""
+    pair = make_record().pair
+    assert "names come after" in texts.replayed(pair, None, True)
+    assert "no place for a first vote" in texts.replayed(pair, None, False)
+    assert "Your answer: Tie" in texts.replayed(pair, make_vote("tie"), True)
+
+
+def test_typed_text_is_never_markup(gallery: Gallery) -> None:
+    """Prevents a prompt or a name from running in another visitor's browser."""
+    html = [gallery.cards([make_record(prompt=HOSTILE)], "ada", True, ""), texts.notice(HOSTILE, "error")]
+    html.append(texts.replayed(make_record(prompt=HOSTILE).pair, None, True))
+    names = ("p", HOSTILE, "ada", "m0", "m1", "base", HOSTILE, "left")
+    judged = [Judgement(*names), Judgement(*names, criterion=HOSTILE)]
+    html.append(statistics_html(PreferenceReport.of(judged)))
     html.append(texts.status_pill(Status(False, HOSTILE)))
     for piece in html:
         assert "<script>" not in piece and "&lt;script&gt;" in piece

@@ -218,9 +218,9 @@ def test_library_shows_what_was_typed_as_text_and_replays_it(app, open_page) -> 
     prompt = "walks ${window.hacked = 1} <img src=x onerror='window.hacked = 2'> {{this}} `\\"
     generate(page, prompt)
     page.get_by_role("tab", name="Library").click()
-    row = page.locator("#history tr", has_text="window.hacked").first
+    row = page.locator("#history .card", has_text="window.hacked").first
     row.wait_for()
-    assert row.locator("td.prompt").inner_text() == prompt
+    assert row.locator(".prompt").inner_text() == prompt
     assert "hidden" in row.inner_text(), "names are shown before the vote"
     row.get_by_role("button", name="Replay").click()
     page.wait_for_selector("#replay .mp[data-state=ready]")
