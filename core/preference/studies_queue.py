@@ -123,13 +123,16 @@ class StudyQueue:
             raise ValueError(f"item {item_id} is unknown. Ask for the next item first.")
         return str(attached)
 
+    def items(self, annotator: str) -> list[Item]:
+        """All items handed out to this annotator so far, in order."""
+        with self._engine.connect() as connection:
+            return [self._item(row) for row in self._rows(connection, check_annotator(annotator))]
+
     def item_of(self, annotator: str, pair_id: str) -> Item:
         """The annotator's item that this pair shows; ValueError if there is none."""
-        with self._engine.connect() as connection:
-            rows = self._rows(connection, check_annotator(annotator))
-        for row in rows:
-            if row.pair_id == pair_id:
-                return self._item(row)
+        for item in self.items(annotator):
+            if item.pair_id == pair_id:
+                return item
         raise ValueError(f"Pair {pair_id!r} was not given to {annotator!r}. Reload the page to see the next one.")
 
     def last_answered(self, annotator: str) -> Item | None:
