@@ -14,21 +14,19 @@ from app.ask import Ask
 from app.downloads import Downloads
 from app.handlers import QUIET, sentence_of
 from app.player import MotionPlayer
+from app.prefetch import Prefetch
 from app.runs import CancelledError, Run, Runs
+from app.votes import ANSWER_JS, CRITERIA, Details, Watched, vote_buttons
 from core.engine import Engine
+from core.preference.details import DetailStore, VoteDetails
+from core.preference.store import default_database
+from core.preference.types import check_annotator
 from core.render.player_pack import pack_pair, relabel
 from core.request import Request
 
 _POLL_S = 0.3
 _PROGRESS = gr.Progress()  # Gradio hands the real one to a handler with this default
 _LETTERS = ("A", "B")
-_VOTE_BUTTONS = (  # verdict, label, class; A's button stands under A, B's under B
-    ("left", "A is better", "vote-a"),
-    ("tie", "Tie", "vote-mid"),
-    ("both_bad", "Both bad", "vote-mid"),
-    ("skip", "Skip", "vote-skip"),
-    ("right", "B is better", "vote-b"),
-)
 _BEGIN_JS = "(...asked) => { arena.begin(); return asked; }"  # app/page.js
 _END_JS = "() => arena.end()"
 
@@ -48,7 +46,10 @@ class Compare:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.runs = Runs()
+        self.prefetch = Prefetch(engine, self.runs)
+        self.details_store = DetailStore(engine.settings.database or default_database(engine.settings.data_dir))
         self.shown = gr.State(None)
+        self.watched = gr.JSON(visible=False)
         with gr.Row(elem_id="arena", equal_height=False):
             with gr.Column(scale=0, min_width=330, elem_id="ask"):
                 self.ask = Ask(engine)
@@ -60,23 +61,20 @@ class Compare:
         self.player = MotionPlayer(
             body=self.engine.body(), cache=self.engine.settings.data_dir / "player", elem_id="player"
         )
-        with gr.Row(elem_id="votes"):
-            self.votes = {
-                verdict: gr.Button(
-                    label, interactive=False, min_width=60, elem_classes=style, elem_id=f"vote-{verdict}"
-                )
-                for verdict, label, style in _VOTE_BUTTONS
-            }
+        self.votes = vote_buttons()
         with gr.Row(elem_id="after"):
             self.reveal = gr.HTML(texts.KEYS, elem_id="reveal")
+            gr.Checkbox(False, label="Say more", container=False, scale=0, min_width=96, elem_id="say-more")
             self.undo = gr.Button("Undo", size="sm", min_width=60, scale=0, visible=False, elem_id="undo")
             self.next = gr.Button("Re-roll", size="sm", min_width=104, scale=0, interactive=False, elem_id="next")
+        self.details = Details(CRITERIA, comment=True)  # style.css shows it when "Say more" is on
         self.downloads = Downloads(self.engine)
 
     def _wire(self) -> None:
         """Connect clicks to handlers; a handler returns {component: new value} for what changes."""
         ask, row = self.ask, [*self.votes.values(), self.reveal, self.undo, self.next]
-        changed = [self.shown, self.player, ask.seed, ask.duration, ask.notice, *row, *self.downloads.buttons]
+        changed = [self.shown, self.player, ask.seed, ask.duration, ask.notice, *row, *self.details.inputs]
+        changed += self.downloads.buttons
         slow: dict[str, Any] = {"concurrency_limit": None, "api_visibility": "private"}
         slow |= {"show_progress_on": [ask.working], "js": _BEGIN_JS}
         for triggers, handler in (
@@ -87,8 +85,10 @@ class Compare:
         ask.cancel.click(self.on_cancel, None, None, concurrency_limit=None, **QUIET)
 
         signed, stage = [self.shown, ask.annotator], [self.shown, self.player, *row]
+        said = [*signed, *self.details.inputs, self.watched]
         for verdict, button in self.votes.items():
-            button.click(partial(self.on_vote, verdict), signed, stage, concurrency_limit=None, **QUIET)
+            vote = partial(self.on_vote, verdict)
+            button.click(vote, said, stage, js=ANSWER_JS, concurrency_limit=None, **QUIET)
         self.undo.click(self.on_undo, signed, stage, concurrency_limit=None, **QUIET)
         self.downloads.wire(self.shown)
 
@@ -108,25 +108,31 @@ class Compare:
 
     def _answer(self, asked: dict[Any, Any], fresh: bool, visitor: gr.Request, progress: gr.Progress) -> dict[Any, Any]:
         """What changes on the page once the pair is made, refused or cancelled."""
+        name = str(visitor.session_hash)
         try:
             request = self.ask.request(asked, fresh)
-            with self.runs.start(str(visitor.session_hash)) as run:
-                return self._make(request, run, progress)
+            with self.runs.start(name) as run:
+                shown = self._make(request, run, progress, name if fresh else None)
         except CancelledError:
             return {self.ask.notice: texts.notice("Cancelled. Nothing was stored.")}
         except Exception as error:
             return {self.ask.notice: texts.notice(sentence_of(error), "error")}
+        self.prefetch.begin(name, request)
+        return shown
 
-    def _make(self, request: Request, run: Run, progress: gr.Progress) -> dict[Any, Any]:
-        """Make a pair and show it; waits while the models load or work for another visitor."""
+    def _make(self, request: Request, run: Run, progress: gr.Progress, ahead_of: str | None) -> dict[Any, Any]:
+        """Make a pair, or take the one made ahead of this visitor, and show it; waits while the models are not free."""
 
         def report(done: float, what: str) -> None:
             run.check()
             progress(done, desc=what)
 
         self._wait_for_models(report)
-        with self.runs.turn(run):
-            pair = self.engine.generate(request, report)
+        prepared = self.prefetch.take(ahead_of, request, run) if ahead_of else None
+        if prepared is None:
+            with self.runs.turn(run):
+                prepared = self.engine.prepare(request, report)
+        pair = self.engine.keep(prepared)
         pack = pack_pair(*self.engine.poses(pair.left), *self.engine.poses(pair.right), labels=_LETTERS)
         return {
             self.shown: Shown(pair.id, pack, time.monotonic()),
@@ -135,6 +141,7 @@ class Compare:
             self.ask.duration: pair.left.duration_s,
             self.ask.notice: texts.notice(self.engine.familiarity_notice(pair.left.prompt)),
             **self._vote_row(open_for_votes=True),
+            **self.details.cleared(),
             **self.downloads.enabled(),
         }
 
@@ -144,12 +151,20 @@ class Compare:
             report(0.0, status.message)
             status = self.engine.wait_until_ready(_POLL_S)
 
-    def on_vote(self, verdict: str, shown: Shown | None, annotator: str) -> dict[Any, Any]:
-        """Store the answer, then tell the names."""
+    def on_vote(self, verdict: str, shown: Shown | None, annotator: str, *values: Any) -> dict[Any, Any]:
+        """Store the answer with what was said beyond it, then tell the names."""
         if shown is None:
             return {self.reveal: texts.notice("Generate a pair first, then vote.", "error")}
+        *said, sent = values
+        watched = Watched.of(sent)
+        if watched.nonce != shown.pack["nonce"]:  # meant for the pair before
+            return {self.shown: shown}
+        criteria, comment = self.details.read(said)
+        seconds = time.monotonic() - shown.shown_at if watched.response_s is None else watched.response_s
         try:
-            vote = self.engine.vote(shown.pair_id, verdict, annotator, time.monotonic() - shown.shown_at)
+            details = VoteDetails(shown.pair_id, check_annotator(annotator), criteria, comment, watched.plays)
+            self.details_store.record(details)  # first, so that a vote is never without them
+            vote = self.engine.vote(shown.pair_id, verdict, annotator, seconds)
         except Exception as error:
             return {self.reveal: texts.notice(sentence_of(error), "error")}
         return {

@@ -32,6 +32,8 @@ class Runs:
     def __init__(self) -> None:
         self._by_visitor: dict[str, Run] = {}
         self._models = threading.Lock()
+        self._count = threading.Lock()
+        self.waiting = 0  # runs that wait for the models, those behind aside
 
     @contextmanager
     def start(self, visitor: str) -> Iterator[Run]:
@@ -50,12 +52,28 @@ class Runs:
             run.cancelled.set()
 
     @contextmanager
-    def turn(self, run: Run) -> Iterator[None]:
-        """Wait until no other run holds the models; CancelledError if this one is cancelled meanwhile."""
-        while not self._models.acquire(timeout=_LOOK_EVERY_S):
-            run.check()
+    def turn(self, run: Run, behind: bool = False) -> Iterator[None]:
+        """Wait until no other run holds the models; CancelledError if this one is cancelled meanwhile.
+
+        A run `behind` takes only what nobody waits for, and should end when `waiting` is above 0.
+        """
+        self._wait(run, behind)
         try:
             run.check()
             yield
         finally:
             self._models.release()
+
+    def _wait(self, run: Run, behind: bool) -> None:
+        self._add_waiting(0 if behind else 1)
+        try:
+            while (behind and self.waiting) or not self._models.acquire(timeout=_LOOK_EVERY_S):
+                run.check()
+                if behind and self.waiting:
+                    raise CancelledError
+        finally:
+            self._add_waiting(0 if behind else -1)
+
+    def _add_waiting(self, number: int) -> None:
+        with self._count:
+            self.waiting += number

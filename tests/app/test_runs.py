@@ -29,3 +29,20 @@ def test_cancelled_while_waiting_for_the_models() -> None:
             pass
     with runs.start("bob") as third, runs.turn(third):
         third.check()
+
+
+def test_who_is_behind_gives_way() -> None:
+    """Prevents a visitor who waits for a pair that nobody has asked for yet."""
+    runs = Runs()
+    with runs.start("ada") as ahead, runs.turn(ahead, behind=True), runs.start("bob") as asked:
+        assert not runs.waiting
+        threading.Timer(0.05, runs.cancel, ["bob"]).start()
+        seen: list[int] = []
+        threading.Timer(0.02, lambda: seen.append(runs.waiting)).start()
+        with pytest.raises(CancelledError), runs.turn(asked):
+            pass
+        assert seen == [1] and not runs.waiting
+    with runs.start("cleo") as first, runs.turn(first), runs.start("dan") as second:
+        threading.Timer(0.05, runs.cancel, ["dan"]).start()
+        with pytest.raises(CancelledError), runs.turn(second, behind=True):
+            pass
