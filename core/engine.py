@@ -199,7 +199,7 @@ class Engine:
         seed, frames = self._settle(request)
         with self._inference:
             self._bring_in(models, (version,))
-            features = self._sample(models, version, request, frames, seed)
+            (features,) = self._sample(models, (version,), request, frames, seed)
         self.store.save_motion(features)
         return self._take(models, version, features, request, seed)
 
