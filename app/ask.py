@@ -38,7 +38,7 @@ class Ask:
                 self.guidance = gr.Number(Request.guidance_scale, label="Guidance", min_width=70, elem_id="guidance")
             self.annotator = gr.Textbox("anonymous", label="Sign votes as", max_length=80, elem_id="annotator")
         self.inputs = {self.prompt, self.automatic, self.duration, self.seed, self.fresh, self.steps, self.guidance}
-        self.inputs.add(self.solver)
+        self.inputs |= {self.solver, self.annotator}
         self._wire()
 
     def _build_prompt(self) -> None:
@@ -110,4 +110,5 @@ class Ask:
             seed=random_seed() if draw else asked[self.seed],
             **{"steps": usual_steps(solver), **given},
             solver=solver,
+            annotator=asked[self.annotator].strip(),
         )

@@ -64,7 +64,7 @@ class Prefetch:
             _give_up(ahead)
             return None
         try:
-            return self._fitting(_wait(ahead, run))
+            return self._fitting(_wait(ahead, run), request)
         except (CancelledError, NeverStartedError):
             _give_up(ahead)
             run.check()
@@ -73,10 +73,10 @@ class Prefetch:
             log.warning("The pair ahead could not be made", exc_info=True)
             return None
 
-    def _fitting(self, prepared: Prepared) -> Prepared | None:
+    def _fitting(self, prepared: Prepared, request: Request) -> Prepared | None:
         """The pair, unless other versions are compared by now."""
         made_by = {prepared.pair.left.model_version, prepared.pair.right.model_version}
-        return prepared if made_by == set(self.engine.versions.sides()) else None
+        return prepared if made_by == set(self.engine.versions.sides(request.annotator)) else None
 
     def _make(self, request: Request, run: Run) -> Prepared:
         def report(_done: float, _what: str) -> None:

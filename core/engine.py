@@ -176,7 +176,7 @@ class Engine:
 
     def prepare(self, request: Request, progress: Progress | None = None) -> Prepared:
         """As generate, but nothing is stored until `keep`."""
-        models, versions = self._require_models(), self.versions.sides()
+        models, versions = self._require_models(), self.versions.sides(request.annotator)
         seed, frames = self._settle(request)
         with self._inference:
             self._bring_in(models, versions)

@@ -49,6 +49,7 @@ class Request:
     steps: int = FAST.steps
     guidance_scale: float = 2.5  # classifier-free guidance weight; 1 = none
     solver: str = FAST.solver
+    annotator: str = ""  # whose versions are compared, where tastes are kept apart (core.learning.choices)
 
     def __post_init__(self) -> None:
         from core.text.encoder import check_prompt  # imports torch

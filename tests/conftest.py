@@ -57,3 +57,19 @@ def node_packages() -> Path:
         if made.returncode:
             pytest.skip(f"npm could not fetch the packages: {made.stderr.strip().splitlines()[-1:]}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def live_checkpoints(tiny_checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """tiny_checkpoints with a tiny reward."""
+    import torch
+
+    from core.models.checkpoint import save_checkpoint
+    from core.models.reward import RewardConfig, RewardModel
+
+    folder = tmp_path_factory.mktemp("live") / "checkpoints"
+    shutil.copytree(tiny_checkpoints, folder)
+    torch.manual_seed(1)
+    reward = RewardModel(RewardConfig(width=16, heads=2, motion_layers=1, text_layers=1, embedding=8))
+    save_checkpoint(folder / "reward", reward, {})
+    return folder

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,11 +56,11 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
-def fraction(rows: Iterable[dict[str, Any]]) -> float:
+def fraction(rows: Sequence[dict[str, Any]]) -> float:
     """How much of the whole is done, 0-1, as far as the rows tell."""
-    last = max(rows, key=lambda row: row["seconds"], default=None)
-    if last is None:
+    if not rows:
         return 0.0
+    last = rows[-1]
     phases = list(PHASES)
     before = sum(PHASES[phase][1] for phase in phases[: phases.index(last["phase"])])
     return min(1.0, before + PHASES[last["phase"]][1] * last["done"])

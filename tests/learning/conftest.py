@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,22 +18,6 @@ QUICK = AlignConfig(  # seconds on tiny models
     steps=4, last_k=1, updates=2, batch=2, lora_rank=1, lora_alpha=1.0, guards=GuardConfig(monitor_every=1, ema=0.5)
 )
 PROMPTS = ("a person walks forward", "a person waves with the right hand", "a person bows")
-
-
-@pytest.fixture(scope="session")
-def live_checkpoints(tiny_checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """tiny_checkpoints with a tiny reward."""
-    import torch
-
-    from core.models.checkpoint import save_checkpoint
-    from core.models.reward import RewardConfig, RewardModel
-
-    folder = tmp_path_factory.mktemp("live") / "checkpoints"
-    shutil.copytree(tiny_checkpoints, folder)
-    torch.manual_seed(1)
-    reward = RewardModel(RewardConfig(width=16, heads=2, motion_layers=1, text_layers=1, embedding=8))
-    save_checkpoint(folder / "reward", reward, {})
-    return folder
 
 
 @pytest.fixture
