@@ -48,7 +48,7 @@ def _live_align() -> AlignConfig:
     Limits of skating and acceleration are wide: who prefers faster or rougher movement is to get it.
     """
     guards = GuardConfig(monitor_every=4, ema=0.8, max_skating_gain=1.0, max_acceleration_gain=1.0)
-    return AlignConfig(steps=10, last_k=2, updates=8, batch=8, lr=3.5e-4, lora_alpha=6.4, guards=guards)
+    return AlignConfig(steps=10, last_k=2, updates=8, batch=8, lr=4e-4, lora_alpha=6.4, guards=guards)
 
 
 @dataclass(frozen=True)
