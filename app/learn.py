@@ -149,11 +149,10 @@ class Learn:
 
     def _everything(self, whose: str) -> dict[Any, Any]:
         answers, choices = self.engine.store.answers_by_annotator(), self.versions.choices()
-        annotator = ""
-        if choices.apart:
-            annotator = whose if whose in answers else next(iter(answers), "")
+        annotator = (whose or next(iter(answers), "")) if choices.apart else ""
         votes = answers.get(annotator, 0) if annotator else sum(answers.values())
         newest = self.versions.newest(annotator)
+        names = list(dict.fromkeys(filter(None, (*answers, annotator))))
         status = self.worker.status()
         live = self._live(status)
         if status.state != "running":
@@ -164,7 +163,7 @@ class Learn:
             **self._versions_shown(annotator),
             self.tally: learn_html.tally(votes, annotator, newest.votes if newest else 0),
             self.apart: choices.apart,
-            self.whose: gr.update(choices=list(answers), value=annotator or None, visible=choices.apart),
+            self.whose: gr.update(choices=names, value=annotator or None, visible=choices.apart),
             self.every: choices.every,
             self.taste: learn_html.taste(newest),
             self.notice: "",
