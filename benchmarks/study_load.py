@@ -92,6 +92,7 @@ def run(config: StudyLoad) -> dict[str, Any]:
         finally:
             server.stop()
         found = check(data_dir, config.database, load_study(file), people)
+        found |= clock(data_dir, config.database, load_study(file), people)
     seconds = sorted(a.seconds for person in people for a in person.answers if a.seconds is not None)
     quantiles = {f"p{q}": float(np.percentile(seconds, q)) for q in (50, 95, 99)} | {"slowest": seconds[-1]}
     return {"config": asdict(config), "machine": machine(), "seconds": quantiles, **measured, **found}
@@ -157,6 +158,22 @@ def check(data_dir: Path, database: str | None, study: Study, people: list[Perso
     }
 
 
+def clock(data_dir: Path, database: str | None, study: Study, people: list[Person]) -> dict[str, Any]:
+    """Whether the time a pair takes to come tells what stands on the left: medians in seconds, and Mann-Whitney's p."""
+    from scipy.stats import mannwhitneyu
+
+    queue = StudyQueue(study, database or default_database(data_dir))
+    took: dict[str, list[float]] = {version: [] for version in VERSIONS}
+    for person in people:
+        left = {item.pair_id: item.left_version for item in queue.items(person.name) if item.kind == "comparison"}
+        for answer, shown in zip(person.answers, person.answers[1:], strict=False):
+            if answer.seconds is not None and shown.pair_id in left:
+                took[left[shown.pair_id]].append(answer.seconds)
+    queue.close()
+    medians = {version: round(float(np.median(times)), 4) for version, times in took.items() if times}
+    return {"median_s_by_left": medians, "same_clock_p": round(float(mannwhitneyu(*took.values()).pvalue), 4)}
+
+
 def make_takes(data_dir: Path, database: str | None, study: Study) -> None:
     """Put a take of each prompt and version on the study's shelf; the motions sway."""
     store = PreferenceStore(data_dir, database)
@@ -205,7 +222,8 @@ def markdown(report: dict[str, Any]) -> str:
         "kills of the server": report["kills"],
         "answer to next pair, s": ", ".join(f"{name} {value:.3f}" for name, value in seconds.items()),
         "server's processor time a vote, ms": report.get("server_cpu_ms_per_vote", "-"),
-        "version on the left": f"{100 * report['left_share']:.2f} %",
+        "one version on the left": f"{100 * report['left_share']:.2f} %",
+        "median s by version on the left, p": f"{report['median_s_by_left']}, {report['same_clock_p']}",
         "memory, MB, at votes": ", ".join(f"{mb:.0f} at {votes}" for votes, mb in memory),
         "faults": "; ".join(report["faults"]) or "none",
     }

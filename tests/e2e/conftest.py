@@ -7,7 +7,31 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.live import CHROMIUM, CHROMIUM_FLAGS, App, start_app
+from benchmarks.live import CHROMIUM, CHROMIUM_FLAGS, PATIENCE_S, App, start_app
+
+LISTEN_JS = """
+window.__heard = [];
+const fetched = window.fetch;
+window.fetch = async (...asked) => {
+  const answer = await fetched(...asked);
+  window.__heard.push(String(asked[0]?.url ?? asked[0]), JSON.stringify([...answer.headers]));
+  answer.clone().text().then((text) => window.__heard.push(text), () => {});
+  return answer;
+};
+const Source = window.EventSource;
+window.EventSource = class extends Source {
+  constructor(...asked) {
+    super(...asked);
+    window.__heard.push(String(asked[0]));
+    this.addEventListener("message", (event) => window.__heard.push(event.data));
+  }
+};
+window.__frames = [];
+addEventListener("motionshown", () => {
+  const player = window.__motionPlayers[0];
+  window.__frames.push({ took: performance.now() - window.__asked, heads: [0, 1].map((i) => player.joints(i)[15]) });
+});
+"""  # what the network says, and what both bodies do when the first frame of a pair is drawn
 
 
 @pytest.fixture(scope="session")
@@ -69,3 +93,43 @@ def filled_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def filled_app(launch_app, filled_dir: Path, tiny_checkpoints: Path) -> App:
     """The page over filled_dir, with tiny models."""
     return launch_app(filled_dir, tiny_checkpoints)
+
+
+@pytest.fixture
+def open_page(browser):
+    """Opens a URL at 1280x720, waits for `until`, and fails the test on any script error. listen: see LISTEN_JS."""
+    contexts, errors = [], []
+
+    def open_url(url: str, width: int = 1280, height: int = 720, until: str = "#generate", listen: bool = False):
+        contexts.append(browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(1000 * PATIENCE_S)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        if listen:
+            page.add_init_script(LISTEN_JS)
+        page.goto(url)
+        page.wait_for_selector(until)
+        return page
+
+    yield open_url
+    for context in contexts:
+        context.close()
+    assert not errors
+
+
+@pytest.fixture
+def press():
+    """press(page, key, effect): press until the selector `effect` is there; keys too soon after a pair are ignored."""
+    from playwright.sync_api import TimeoutError as PlaywrightTimeout
+
+    def press_until(page, key: str, effect: str) -> None:
+        for _ in range(10):
+            page.keyboard.press(key)
+            try:
+                page.wait_for_selector(effect, timeout=20_000)
+                return
+            except PlaywrightTimeout:
+                continue
+        raise AssertionError(f"{key} has no effect")
+
+    return press_until
