@@ -157,7 +157,7 @@ class Compare:
             return {self.reveal: texts.notice("Generate a pair first, then vote.", "error")}
         *said, sent = values
         watched = Watched.of(sent)
-        if watched.nonce != shown.pack["nonce"]:  # meant for the pair before
+        if watched.of_another(shown.pack["nonce"]):
             return {self.shown: shown}
         criteria, comment = self.details.read(said)
         seconds = time.monotonic() - shown.shown_at if watched.response_s is None else watched.response_s

@@ -33,7 +33,7 @@
 
   // An answer is on its way: its last input becomes what was seen of the pair, as app.votes.Watched reads it.
   function answer(asked) {
-    const seen = player().element.dataset;
+    const seen = player() ? player().element.dataset : {};
     const response_s = (performance.now() - shownAt) / 1000;
     return [...asked.slice(0, -1), { nonce: seen.nonce, response_s, plays: Number(seen.plays || 0) - playsBefore }];
   }

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from concurrent.futures import CancelledError as NeverStartedError
 from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
 from dataclasses import dataclass, replace
-from threading import Lock
+from threading import Event, Lock
 
 from app.runs import CancelledError, Run, Runs
 from core.engine import Engine, Prepared
@@ -21,12 +21,14 @@ log = logging.getLogger(__name__)
 
 _MAX_VISITORS = 32  # a pair takes about half a megabyte
 _LOOK_EVERY_S = 0.1
+_PAUSE_S = 1.0  # first the page may draw the pair it has got
 
 
 @dataclass(frozen=True)
 class _Ahead:
     wanted: Request  # without its seed
     run: Run
+    hurry: Event  # ends the pause
     made: Future[Prepared]
 
 
@@ -41,8 +43,9 @@ class Prefetch:
 
     def begin(self, visitor: str, request: Request) -> None:
         """Start making what the visitor will most likely ask for next: the same from other noise."""
-        wanted, run = replace(request, seed=None), Run()
-        ahead = _Ahead(wanted, run, self._worker.submit(self._make, replace(request, seed=random_seed()), run))
+        run, hurry = Run(), Event()
+        made = self._worker.submit(self._make, replace(request, seed=random_seed()), run, hurry)
+        ahead = _Ahead(replace(request, seed=None), run, hurry, made)
         with self._lock:
             dropped = [self._ahead.pop(visitor, None)]
             self._ahead[visitor] = ahead
@@ -63,6 +66,7 @@ class Prefetch:
         if ahead.wanted != replace(request, seed=None) or not (ahead.made.running() or ahead.made.done()):
             _give_up(ahead)
             return None
+        ahead.hurry.set()
         try:
             return self._fitting(_wait(ahead, run), request)
         except (CancelledError, NeverStartedError):
@@ -78,18 +82,20 @@ class Prefetch:
         made_by = {prepared.pair.left.model_version, prepared.pair.right.model_version}
         return prepared if made_by == set(self.engine.versions.sides(request.annotator)) else None
 
-    def _make(self, request: Request, run: Run) -> Prepared:
+    def _make(self, request: Request, run: Run, hurry: Event) -> Prepared:
         def report(_done: float, _what: str) -> None:
             run.check()
             if self.runs.waiting:
                 raise CancelledError
 
+        hurry.wait(_PAUSE_S)
         with self.runs.turn(run, behind=True):
             return self.engine.prepare(request, report)
 
 
 def _give_up(ahead: _Ahead) -> None:
     ahead.run.cancelled.set()
+    ahead.hurry.set()
     ahead.made.cancel()
 
 

@@ -103,7 +103,7 @@ class StudyPage:
         """Store the answer and show the next pair; an answer meant for an earlier pair is dropped."""
         *details, sent = values
         watched = Watched.of(sent)
-        if asked is None or asked.pair_id is None or watched.nonce != asked.nonce:
+        if asked is None or asked.pair_id is None or watched.of_another(asked.nonce):
             return {self.refused: ""}
         criteria, comment = self.details.read(details)
         answer = Answer(verdict, criteria, comment, watched.response_s, watched.plays)

@@ -38,7 +38,7 @@ def vote_buttons(interactive: bool = False) -> dict[str, gr.Button]:
 class Watched:
     """What the browser saw of the pair on the screen."""
 
-    nonce: str | None = None  # of the pair shown, see core.render.player_pack
+    nonce: str | None = None  # of the last pair drawn, see core.render.player_pack
     response_s: float | None = None  # since its first frame
     plays: int | None = None  # how often it was watched to the end
 
@@ -53,6 +53,10 @@ class Watched:
             float(seconds) if fits else None,
             plays if isinstance(plays, int) and plays >= 0 else None,
         )
+
+    def of_another(self, nonce: str | None) -> bool:
+        """Whether the answer was meant for the pair before; it is not where none could be drawn and no nonce comes."""
+        return self.nonce is not None and self.nonce != nonce
 
 
 class Details:

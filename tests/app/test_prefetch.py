@@ -22,7 +22,7 @@ def engine(tiny_checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     settings = Settings(device="cpu", data_dir=tmp_path_factory.mktemp("data"), checkpoints=tiny_checkpoints)
     engine = Engine(settings)
     engine.start_loading()
-    assert engine.wait_until_ready(300.0).ready
+    assert engine.wait_until_ready(900.0).ready
     return engine
 
 
