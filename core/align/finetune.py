@@ -27,6 +27,7 @@ from core.align.guards import Objective, anchor
 from core.align.plans import Plan, RewardOn, StepPlan, segments
 from core.align.policy import Ema, Policy
 from core.diffusion.protocol import MotionDiffusion, NoisedReward, Schedule
+from core.diffusion.rollout import Predict, predictor
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,10 @@ class StepRecord:
 
 @dataclass
 class Rows:
-    """Rows of a batch on their way from noise to motion; share: their part of the whole batch."""
+    """Rows of a batch on their way from noise to motion; share: their part of the whole batch.
+
+    sampling: the policy without gradient, until its next update; base: the base, for the whole trajectory.
+    """
 
     x_t: Tensor
     text: Any
@@ -68,6 +72,8 @@ class Rows:
     real: Tensor | None = None
     replay: list[tuple[int, Tensor]] = field(default_factory=list)
     terminal_gradient: Tensor | None = None
+    sampling: Predict | None = None
+    base: Predict | None = None
 
     def noise(self) -> Tensor:
         """Fresh noise like x_t; a row's noise does not depend on which rows travel with it."""
@@ -131,7 +137,8 @@ class Finetuner:
         ]
         records = []
         for segment in segments(plan):
-            losses = [self._backward(*self._run_segment(rows, plan, segment), rows) for rows in chunks]
+            with self.policy.still():
+                losses = [self._backward(*self._run_segment(rows, plan, segment), rows) for rows in chunks]
             records += self._update(segment[-1], losses)
         for index in reversed(range(len(chunks[0].replay))):  # low noise first, where the gradient is truest
             losses = [self._backward(*self._replay(rows, index), rows) for rows in chunks]
@@ -140,7 +147,7 @@ class Finetuner:
 
     def _run_segment(self, rows: Rows, plan: Plan, segment: range) -> tuple[Tensor, float]:
         """Steps of one segment for some rows; returns loss and mean reward, leaves rows.x_t without gradient."""
-        loss, rewards = rows.x_t.new_zeros(()), []
+        loss, rewards, rows.sampling = rows.x_t.new_zeros(()), [], None
         for step in segment:
             now, x_t = plan[step], rows.x_t
             if now.replay:
@@ -156,11 +163,20 @@ class Finetuner:
         rows.x_t = rows.x_t.detach()
         return loss, sum(rewards) / len(rewards) if rewards else float("nan")
 
+    def _precision(self, x_t: Tensor) -> torch.autocast:
+        return torch.autocast(x_t.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
+
+    def _predictor(self, rows: Rows) -> Predict:
+        return predictor(self.model, rows.text, self.config.guidance_scale, rows.lengths, rows.x_t.shape[1])
+
     def _predict(self, rows: Rows, x_t: Tensor, step: int) -> Tensor:
-        t = self.schedule.timesteps[step]
-        with torch.autocast(x_t.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            x0_hat = self.model.predict_x0(x_t, t, rows.text, self.config.guidance_scale, rows.lengths)
-        return x0_hat.to(x_t.dtype)
+        """x0_hat (B, L, D) of the policy; steps without gradient share what depends on texts and weights alone."""
+        with self._precision(x_t):
+            if torch.is_grad_enabled():
+                predict = self._predictor(rows)
+            else:
+                predict = rows.sampling = rows.sampling or self._predictor(rows)
+            return predict(x_t, self.schedule.timesteps[step]).to(x_t.dtype)
 
     def _denoise(self, rows: Rows, x_t: Tensor, step: int, now: StepPlan) -> tuple[Tensor, Tensor]:
         """x0_hat and x_{t-1}, (B, L, D) each, with gradient only as planned."""
@@ -207,8 +223,9 @@ class Finetuner:
         weight = self.config.guards.anchor_weight
         if weight == 0:
             return 0.0
-        with torch.no_grad(), self.policy.base():
-            x0_base = self._predict(rows, x_t.detach(), step)
+        with torch.no_grad(), self.policy.base(), self._precision(x_t):
+            rows.base = rows.base or self._predictor(rows)
+            x0_base = rows.base(x_t.detach(), self.schedule.timesteps[step]).to(x_t.dtype)
         return weight * rows.share * anchor(x0_hat, x0_base)
 
     def _replay(self, rows: Rows, index: int) -> tuple[Tensor, float]:
@@ -251,8 +268,7 @@ class Finetuner:
 @torch.no_grad()
 def sample(model: MotionDiffusion, schedule: Schedule, x_T: Tensor, batch: AlignBatch, guidance_scale: float) -> Tensor:
     """Clean latents (B, L, D) from noise x_T by deterministic steps, without gradient."""
-    x_t = x_T
+    x_t, predict = x_T, predictor(model, batch.text, guidance_scale, batch.lengths, x_T.shape[1])
     for step, t in enumerate(schedule.timesteps):
-        x0_hat = model.predict_x0(x_t, t, batch.text, guidance_scale, batch.lengths)
-        x_t = schedule.previous(x_t, x0_hat, step)
+        x_t = schedule.previous(x_t, predict(x_t, t), step)
     return x_t

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,10 @@ class Policy:
         """Inside, the denoiser is the base it started from."""
         with self.lora.disabled() if self.lora else _swapped(self.named, self._base):
             yield
+
+    def still(self) -> AbstractContextManager[None]:
+        """Inside, nobody changes the policy: calls without gradient share what depends on the weights alone."""
+        return self.lora.still() if self.lora else nullcontext()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Trained parameters only, copied."""

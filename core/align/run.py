@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -191,9 +191,11 @@ class AlignRun:
             else:
                 logger.warning("stopped at update %d: %s", self.update, self.stopped)
 
-    def averaged(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
         """Inside, the denoiser holds the policy that would be shipped: the average, where there is one."""
-        return self.ema.applied() if self.ema is not None else nullcontext()
+        with self.ema.applied() if self.ema is not None else nullcontext(), self.policy.still():
+            yield
 
     def _state(self) -> dict[str, Any]:
         return {

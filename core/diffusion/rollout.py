@@ -115,7 +115,7 @@ def sample_latents(
     scheduler = make_scheduler(config, getattr(model, "schedule", SCHEDULER))
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]  # lcm draws noise between its steps
     x_t = seed_noise(seeds, [size for size, _ in shapes], shapes[0][1]).to(lengths.device)
-    predict = _predictor(model, text, config.guidance_scale, lengths, x_t.shape[1])
+    predict = predictor(model, text, config.guidance_scale, lengths, x_t.shape[1])
     for i, t in enumerate(scheduler.timesteps.tolist()):
         x0_hat = predict(x_t, t)
         x_t = scheduler.step(x0_hat, t, x_t, generator=generators).prev_sample
@@ -124,10 +124,14 @@ def sample_latents(
     return x_t
 
 
-def _predictor(
-    model: MotionDiffusion, text: Any, guidance_scale: float, lengths: Tensor, size: int
-) -> Callable[[Tensor, int], Tensor]:
-    """(x_t, t) -> x0_hat; what all steps share is computed once by models that have `prepare`."""
+Predict = Callable[[Tensor, int], Tensor]
+
+
+def predictor(model: MotionDiffusion, text: Any, guidance_scale: float, lengths: Tensor, size: int) -> Predict:
+    """(x_t, t) -> x0_hat; what all steps share is computed once by models that have `prepare`.
+
+    size: L of x_t. Holds while the weights stay as they are.
+    """
     prepare = getattr(model, "prepare", None)
     if prepare is not None:
         return prepare(text, guidance_scale, lengths, size)

@@ -120,6 +120,11 @@ class Run:
         self.records = finetuner.run(easytune(STEPS, last_k), x_T, batch, generators)
 
 
+# Published code takes the time's sines in float32, whose last bit depends on the CPU: 1e-6 where the fixture was made,
+# 2.7e-6 seen elsewhere. A wrong gradient is off by 1e-2 and more.
+ROUNDING = 5e-6
+
+
 @pytest.mark.parametrize("case", ["official_b1", "reenact_b3"])
 def test_trajectory_rewards_and_gradients(case: str) -> None:
     """Fails on another x0, guidance, decoding, reward or a gradient that reaches beyond its own step."""
@@ -131,16 +136,16 @@ def test_trajectory_rewards_and_gradients(case: str) -> None:
     rewards = np.stack(run.reward.rewards).reshape(data[f"{case}/reward.f64"].shape)
     np.testing.assert_allclose(rewards, data[f"{case}/reward.f64"], atol=1e-8)
     norms = [record.grad_norm for record in run.records]
-    np.testing.assert_allclose(norms, data[f"{case}/gnorm.f64"], rtol=1e-6)
+    np.testing.assert_allclose(norms, data[f"{case}/gnorm.f64"], rtol=ROUNDING)
     for step in (0, 25, 49):
         by_name = [float(run.gradients[step][str(n)].norm()) for n in data["param_names"]]
         expected = data[f"{case}/grad_norm_by_param_step{step}.f64"]
-        np.testing.assert_allclose(by_name, expected, rtol=1e-6, atol=1e-6 * expected.max())
+        np.testing.assert_allclose(by_name, expected, rtol=ROUNDING, atol=ROUNDING * expected.max())
     stored = [key for key in data.files if key.startswith(f"{case}/grad_step") and key.endswith(".f64")]
     for key in stored:
         step, name = key.removesuffix(".f64").split("/")[1].removeprefix("grad_step"), key.split("/", 2)[2]
         ours = run.gradients[int(step)][name.removesuffix(".f64")].numpy()
-        np.testing.assert_allclose(ours, data[key], rtol=1e-6, atol=1e-6 * np.abs(data[key]).max())
+        np.testing.assert_allclose(ours, data[key], rtol=ROUNDING, atol=ROUNDING * np.abs(data[key]).max())
     assert case != "official_b1" or stored
 
 
