@@ -13,7 +13,7 @@ import torch
 
 from core.align.config import AlignConfig, GuardConfig
 from core.align.finetune import AlignBatch
-from core.align.guards import EnsembleReward, PhysicalTerm
+from core.align.guards import EnsembleReward
 from core.align.run import AlignRun
 from core.align.run_files import RunFolder
 from core.align.schedule import from_diffusers
@@ -154,7 +154,6 @@ class World:
     encoder: TextEncoder
     rewards: dict[str, Any]
     train: MotionSet | None = None
-    physical: PhysicalTerm | None = None
     ceiling: float = float("nan")  # mean reward of real motions
 
     def reward(self, ensemble: bool = False) -> Any:
@@ -168,7 +167,7 @@ class World:
         settings = self.settings(name, seed, steps)
         schedule = from_diffusers(make_scheduler(SamplerConfig(steps)), settings.eta)
         reward, model = self.reward(VARIANTS[name].ensemble), copy.deepcopy(self.model)
-        run = AlignRun(model, reward, schedule, settings, RunFolder(folder, settings), None, self.physical)
+        run = AlignRun(model, reward, schedule, settings, RunFolder(folder, settings), None)
         run.resume()
         return run
 
@@ -211,7 +210,6 @@ def load_world(config: Benchmark, prompts: bool) -> World:
         world.train = motions_of(world, "train", config.train_items, 100)
         val = motions_of(world, "val", 300, 0)
         features, lengths = to_tensors(val, np.arange(min(len(val), 128)), device)
-        world.physical = PhysicalTerm.of_real(features, lengths)
         captions = [row[0] for row in val.captions[: len(lengths)]]
         with torch.no_grad():
             world.ceiling = float(world.reward()(features, lengths, encoder.encode(captions).to(device)).mean())

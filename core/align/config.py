@@ -15,7 +15,7 @@ class GuardConfig:
     ema: float = 0.97  # decay of the averaged policy, per optimiser step; 0 = off
     saturation: float | None = None  # reward above which more is worth less and less, e.g. the mean of real motions
     saturation_sharpness: float = 20.0  # 1 / width of that bend, per unit of reward
-    physical_weight: float = 0.0  # reward units per 100 % excess of skating or acceleration; needs a PhysicalTerm
+    physical_weight: float = 0.0  # reward units per 100 % more skating or acceleration than in the base's own take
     realism_weight: float = 0.0  # on the energy score against real motions of the same prompts; needs an even batch
     monitor_every: int = 25  # updates between checks on held-out prompts; 0 = never
     max_diversity_loss: float = 0.15  # stop where diversity falls by more than this share of the base's

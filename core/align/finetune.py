@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from core.align.config import AlignConfig
-from core.align.guards import Objective, anchor
+from core.align.guards import Objective, PhysicalTerm, anchor
 from core.align.plans import Plan, RewardOn, StepPlan, segments
 from core.align.policy import Ema, Policy
 from core.diffusion.protocol import MotionDiffusion, NoisedReward, Schedule
@@ -74,10 +74,15 @@ class Rows:
     terminal_gradient: Tensor | None = None
     sampling: Predict | None = None
     base: Predict | None = None
+    physical: PhysicalTerm | None = None
 
     def noise(self) -> Tensor:
         """Fresh noise like x_t; a row's noise does not depend on which rows travel with it."""
         return row_noise(self.generators, tuple(self.x_t.shape[1:])).to(self.x_t)
+
+    def again(self) -> Rows:
+        """The same rows and noise to come, for another model's way from here."""
+        return replace(self, generators=[g.clone_state() for g in self.generators])
 
 
 def take_rows(value: Any, rows: slice) -> Any:
@@ -135,6 +140,8 @@ class Finetuner:
             for c in cuts
             for part in [take_rows(batch, c)]
         ]
+        for rows in chunks:
+            rows.physical = self._limits(rows) if self.config.guards.physical_weight else None
         records = []
         for segment in segments(plan):
             with self.policy.still():
@@ -190,7 +197,8 @@ class Finetuner:
 
     def _value(self, rows: Rows, x0: Tensor) -> tuple[Tensor, Tensor]:
         """Objective and plain reward, (B,) each, of a clean latent."""
-        return self.objective(self.model.decode(x0, rows.lengths), rows.lengths, rows.text, rows.real)
+        features = self.model.decode(x0, rows.lengths)
+        return self.objective(features, rows.lengths, rows.text, rows.real, rows.physical)
 
     def _reward(self, rows: Rows, x0_hat: Tensor, x_prev: Tensor, step: int, now: StepPlan) -> tuple[Tensor, float]:
         """Loss term (scalar) and mean plain reward of one rewarded step."""
@@ -223,10 +231,24 @@ class Finetuner:
         weight = self.config.guards.anchor_weight
         if weight == 0:
             return 0.0
-        with torch.no_grad(), self.policy.base(), self._precision(x_t):
+        return weight * rows.share * anchor(x0_hat, self._predict_base(rows, x_t.detach(), step))
+
+    @torch.no_grad()
+    def _predict_base(self, rows: Rows, x_t: Tensor, step: int) -> Tensor:
+        """x0_hat (B, L, D) of the base."""
+        with self.policy.base(), self._precision(x_t):
             rows.base = rows.base or self._predictor(rows)
-            x0_base = rows.base(x_t.detach(), self.schedule.timesteps[step]).to(x_t.dtype)
-        return weight * rows.share * anchor(x0_hat, x0_base)
+            return rows.base(x_t, self.schedule.timesteps[step]).to(x_t.dtype)
+
+    @torch.no_grad()
+    def _limits(self, rows: Rows) -> PhysicalTerm:
+        """Skating and acceleration of the base's own takes from the same noise."""
+        take = rows.again()
+        for step in range(len(self.schedule.timesteps)):
+            x0_hat = self._predict_base(rows, take.x_t, step)
+            noise = take.noise() if self.config.eta > 0 else None
+            take.x_t = self.schedule.previous(take.x_t, x0_hat, step, noise)
+        return PhysicalTerm.of(self.model.decode(take.x_t, rows.lengths), rows.lengths)
 
     def _replay(self, rows: Rows, index: int) -> tuple[Tensor, float]:
         """Loss -w_t <g, x0_hat(sg(x_t))> of one remembered step: the terminal gradient, one step at a time."""

@@ -21,6 +21,7 @@ from core.motion.features import recover_joints_torch
 from core.motion.skeleton import FPS
 
 _CONTACT_BLUR_M = 0.01  # width of the soft edge of "near the floor"
+_STILL_SKATING, _STILL_ACCELERATION = 0.05, 0.5  # m/s, m/s^2: below these a body stands still, and doubling is nothing
 
 
 def anchor(x0_hat: Tensor, x0_base: Tensor) -> Tensor:
@@ -77,23 +78,27 @@ def acceleration(joints: Tensor, lengths: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class PhysicalTerm:
-    """Penalty for skating and acceleration beyond those of real motions; standing still earns nothing."""
+    """Penalty for skating and acceleration beyond those of the base's own takes, row by row.
 
-    real_skating: float  # m/s, mean over real motions
-    real_acceleration: float  # m/s^2
+    Each prompt is measured against itself: a lively motion may stay lively, and standing still earns nothing.
+    """
+
+    skating: Tensor  # (B,) m/s
+    acceleration: Tensor  # (B,) m/s^2
 
     @classmethod
     @torch.no_grad()
-    def of_real(cls, features: Tensor, lengths: Tensor) -> PhysicalTerm:
-        """References from real motions: features (B, F, 263) in physical units, lengths (B,)."""
+    def of(cls, features: Tensor, lengths: Tensor) -> PhysicalTerm:
+        """The limits that takes of the base set: features (B, F, 263) in physical units, lengths (B,)."""
         joints = recover_joints_torch(features)
-        return cls(float(soft_skating(joints, lengths).mean()), float(acceleration(joints, lengths).mean()))
+        skating = soft_skating(joints, lengths).clamp(min=_STILL_SKATING)
+        return cls(skating, acceleration(joints, lengths).clamp(min=_STILL_ACCELERATION))
 
     def __call__(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Relative excess (B,) >= 0 of features (B, F, 263) in physical units; 1 = one of them doubled."""
+        """Relative excess (B,) >= 0 of other takes (B, F, 263) of the same prompts; 1 = one of them doubled."""
         joints = recover_joints_torch(features)
-        skating = soft_skating(joints, lengths) / self.real_skating
-        return F.relu(skating - 1) + F.relu(acceleration(joints, lengths) / self.real_acceleration - 1)
+        skating = soft_skating(joints, lengths) / self.skating
+        return F.relu(skating - 1) + F.relu(acceleration(joints, lengths) / self.acceleration - 1)
 
 
 def energy_score(motions: Tensor, real: Tensor) -> Tensor:
@@ -143,30 +148,36 @@ class Objective:
 
     reward: Reward
     guards: GuardConfig
-    physical: PhysicalTerm | None = None
 
     def __call__(
-        self, features: Tensor, lengths: Tensor, text: Any, real: Tensor | None = None
+        self,
+        features: Tensor,
+        lengths: Tensor,
+        text: Any,
+        real: Tensor | None = None,
+        physical: PhysicalTerm | None = None,
     ) -> tuple[Tensor, Tensor]:
         """(value (B,) with gradient, plain reward (B,) for the log). real: as AlignBatch has it."""
         if self.guards.realism_weight == 0:
             reward = self.reward(features, lengths, text)
-            return self.shaped(reward) - self._penalty(features, lengths), reward.detach()
-        if real is None:
-            raise ValueError("realism_weight needs real motions of the prompts. Set it to 0 where there are none.")
+            value = self.shaped(reward)
+        else:
+            motions, reward = self._embedded(features, lengths, text)
+            if real is None:
+                raise ValueError("realism_weight needs real motions of the prompts. Set it to 0 where there are none.")
+            value = self.shaped(reward) - self.guards.realism_weight * energy_score(motions, real)
+        if physical is not None:
+            value = value - self.guards.physical_weight * physical(features, lengths)
+        return value, reward.detach()
+
+    def _embedded(self, features: Tensor, lengths: Tensor, text: Any) -> tuple[Tensor, Tensor]:
+        """Embeddings (B, E) of the motions and their reward (B,)."""
         embeds = embedding_reward(self.reward)
         motions = embeds.embed_motion(features, lengths)
-        reward = (motions * embeds.embed_text(text)).sum(-1)
-        unreal = self.guards.realism_weight * energy_score(motions, real)
-        return self.shaped(reward) - unreal - self._penalty(features, lengths), reward.detach()
+        return motions, (motions * embeds.embed_text(text)).sum(-1)
 
     def shaped(self, reward: Tensor) -> Tensor:
         """Reward with the configured ceiling."""
         if self.guards.saturation is None:
             return reward
         return saturate(reward, self.guards.saturation, self.guards.saturation_sharpness)
-
-    def _penalty(self, features: Tensor, lengths: Tensor) -> Tensor | float:
-        if self.physical is None or self.guards.physical_weight == 0:
-            return 0.0
-        return self.guards.physical_weight * self.physical(features, lengths)

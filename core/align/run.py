@@ -20,7 +20,7 @@ from torch import Tensor
 
 from core.align.config import AlignConfig
 from core.align.finetune import AlignBatch, Finetuner, StepRecord, initial_noise, row_generators, take_rows
-from core.align.guards import Objective, PhysicalTerm
+from core.align.guards import Objective
 from core.align.monitor import HeldOut, Watch
 from core.align.plans import make_plan
 from core.align.policy import Ema, Policy
@@ -55,7 +55,6 @@ def align(
     config: AlignConfig,
     folder: str | Path,
     held_out: AlignBatch | None = None,
-    physical: PhysicalTerm | None = None,
     callback: Callback | None = None,
     start: Mapping[str, Tensor] | None = None,
 ) -> AlignResult:
@@ -68,7 +67,7 @@ def align(
     Afterwards the denoiser holds the averaged policy (the last one that passed, if a guard stopped the run), adapters
     folded in. Raises ValueError for a folder with other settings or a batch of another size.
     """
-    run = AlignRun(model, reward, schedule, config, RunFolder(folder, config), held_out, physical, start)
+    run = AlignRun(model, reward, schedule, config, RunFolder(folder, config), held_out, start)
     run.resume()
     while run.update < config.updates and run.stopped is None:
         started = time.perf_counter()
@@ -92,7 +91,6 @@ class AlignRun:
     config: AlignConfig
     files: RunFolder
     held_out: AlignBatch | None
-    physical: PhysicalTerm | None
     start: Mapping[str, Tensor] | None = None
     update: int = 0
     stopped: str | None = None
@@ -113,7 +111,7 @@ class AlignRun:
         self.optimizer = torch.optim.AdamW(self.policy.parameters, lr=c.lr, betas=c.betas, weight_decay=c.weight_decay)
         self.finetuner = Finetuner(
             self.model,
-            Objective(self.reward, c.guards, self.physical),
+            Objective(self.reward, c.guards),
             self.schedule,
             self.policy,
             self.optimizer,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from core.align.config import AlignConfig
 from core.align.finetune import AlignBatch
-from core.align.guards import EnsembleReward, PhysicalTerm, embedding_reward
+from core.align.guards import EnsembleReward, embedding_reward
 from core.align.run import AlignResult, align
 from core.align.schedule import from_diffusers
 from core.commands.console import ProgressLine
@@ -30,7 +30,6 @@ from core.models.checkpoint import load_diffusion, load_module, save_adapters, s
 from core.text.encoder import TextEncoder, load_text_encoder
 from core.train.curves import plot_curves
 from core.train.loop import Callback, pick_device
-from core.train.tasks import to_tensors
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +83,6 @@ def run(config: Align, callback: Callback | None = None, command: str = "python 
     schedule = from_diffusers(
         make_scheduler(SamplerConfig(config.align.steps), getattr(model, "schedule", SCHEDULER)), config.align.eta
     )
-    features, lengths = to_tensors(val, np.arange(min(len(val), 128)), torch.device(device))
     reward = load_rewards(config, device)
     embed = embedding_reward(reward).embed_motion if config.align.guards.realism_weight else None
     batches = prompt_batches(train, encoder, config.align.batch, config.align.seed, torch.device(device), embed)
@@ -96,7 +94,6 @@ def run(config: Align, callback: Callback | None = None, command: str = "python 
         config.align,
         folder,
         held_out_batch(val, encoder, config.held_out_prompts, torch.device(device)),
-        PhysicalTerm.of_real(features, lengths),
         callback,
     )
     plot_curves(folder / "metrics.jsonl", folder / "curves.png")

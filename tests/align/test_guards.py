@@ -11,7 +11,7 @@ from torch import nn
 
 from core.align.adapters import Lora, linear_weights
 from core.align.config import AlignConfig, GuardConfig
-from core.align.finetune import row_generators, row_noise, take_rows
+from core.align.finetune import Rows, row_generators, row_noise, take_rows
 from core.align.guards import EnsembleReward, PhysicalTerm, acceleration, saturate, soft_skating
 from core.align.memory import saved_bytes
 from core.align.monitor import StopRules
@@ -38,16 +38,52 @@ def test_soft_terms_agree_with_the_metrics() -> None:
         assert float(soft_skating(joints, lengths)[i]) == pytest.approx(foot_skating(clip), rel=0.02)
 
 
-def test_physical_term_rewards_nothing_below_the_real_level() -> None:
-    """A term without a floor would freeze the body; at rest its gradient must be finite."""
-    features = torch.zeros(2, 40, 263, requires_grad=True)
+def shaken(size: float) -> torch.Tensor:
+    return size * torch.randn(2, 40, 263, generator=torch.Generator().manual_seed(0))
+
+
+def test_physical_term_measures_each_prompt_against_itself() -> None:
+    """A lively take of the base is no fault, calming it earns nothing; the same noise on a still one is penalised."""
     lengths = torch.tensor([40, 30])
-    term = PhysicalTerm(real_skating=0.2, real_acceleration=4.0)
-    penalty = term(features, lengths)
-    penalty.sum().backward()
-    assert penalty.tolist() == [0.0, 0.0] and torch.isfinite(features.grad).all()
-    shaken = 0.1 * torch.randn(2, 40, 263, generator=torch.Generator().manual_seed(0))
-    assert PhysicalTerm.of_real(shaken, lengths)(shaken, lengths).mean() < 0.2 < float(term(shaken, lengths).min())
+    rows = torch.stack([shaken(0.1)[0], torch.zeros(40, 263)])
+    term = PhysicalTerm.of(rows, lengths)
+    assert term(rows, lengths).tolist() == [0.0, 0.0]
+    lively, still = term(shaken(0.1), lengths).tolist()
+    assert lively == 0.0 and still > 1.0
+    assert term(shaken(0.05), lengths)[0] == 0.0 < term(shaken(0.2), lengths)[0]
+
+
+def test_physical_term_has_a_gradient_at_rest() -> None:
+    """A square root of an exact zero would train on NaN."""
+    features, lengths = torch.zeros(2, 40, 263, requires_grad=True), torch.tensor([40, 30])
+    PhysicalTerm.of(shaken(0.1), lengths)(features, lengths).sum().backward()
+    assert features.grad is not None and torch.isfinite(features.grad).all()
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_limits_are_those_of_the_base_take_from_the_same_noise(bench, tiny, eta) -> None:
+    """Whatever was learnt since, the limits stay the base's; the policy's own noise is not used up."""
+    guards = replace(tiny.no_guards, physical_weight=1.0)
+    b = bench(3, config=AlignConfig(guards=guards, eta=eta, noise_power=0.0, clip=1e12), lora_rank=2)
+    b.finetuner.schedule = replace(b.schedule, eta=eta)
+    generators = row_generators(0, 0, range(4))
+    rows = Rows(b.x_T, b.batch.text, b.batch.lengths, generators, 1.0)
+    before = b.finetuner._limits(rows)
+    with torch.no_grad():
+        for p in b.policy.parameters:
+            p += 0.3
+    after = b.finetuner._limits(rows)
+    assert torch.equal(before.skating, after.skating) and torch.equal(before.acceleration, after.acceleration)
+    assert torch.equal(rows.x_t, b.x_T) and torch.equal(rows.noise(), row_noise(row_generators(0, 0, range(4)), (3, 4)))
+
+
+def test_base_pays_no_physical_penalty(bench, tiny) -> None:
+    """At the base every take meets its own limits: a chain method's gradient is that of the reward alone."""
+    guards = replace(tiny.no_guards, physical_weight=1.0)
+    plain = bench(3, config=AlignConfig(guards=tiny.no_guards, noise_power=0.0, clip=1e12)).run(draft(3, 3))[0]
+    guarded = bench(3, config=AlignConfig(guards=guards, noise_power=0.0, clip=1e12)).run(draft(3, 3))[0]
+    for a, b in zip(plain, guarded, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
 def test_saturation_bends_at_the_ceiling() -> None:
@@ -123,6 +159,30 @@ def test_adapters_start_as_the_base_and_merge_exactly() -> None:
         Lora(module, targets="nowhere")
     with pytest.raises(ValueError, match="at least 1"):
         Lora(module, rank=0)
+
+
+def test_branch_and_merged_weight_agree() -> None:
+    """The two ways through an adapted Linear, with gradient and without, are one function with one gradient."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 5)).double()
+    lora = Lora(module, rank=2)
+    for p in lora.parameters():
+        nn.init.normal_(p)
+    x = torch.randn(3, 4, 6, dtype=torch.float64, requires_grad=True)
+    inputs = [x, *lora.parameters()]
+    branch, merged = module(x), nn.functional.linear(x, module[0].weight, module[0].bias)
+    weights = torch.randn_like(merged)
+    torch.testing.assert_close(branch, merged, rtol=1e-12, atol=1e-12)
+    ours, expected = (torch.autograd.grad((y * weights).sum(), inputs) for y in (branch, merged))
+    torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+    with torch.no_grad(), lora.still():
+        assert module[0].weight is module[0].weight
+        torch.testing.assert_close(module(x), merged, rtol=1e-12, atol=1e-12)
+    with torch.no_grad():
+        lora.parameters()[0].add_(1.0)  # held weights must not outlive the block
+        assert not torch.allclose(module(x), merged)
+    lora.merge()
+    assert type(module[0]) is nn.Linear
 
 
 def test_average_follows_and_leaves_the_policy_alone(tiny) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from core.align.config import AlignConfig, GuardConfig
 from core.align.finetune import AlignBatch
-from core.align.guards import EnsembleReward, PhysicalTerm
+from core.align.guards import EnsembleReward
 from core.align.plans import METHODS
 from core.align.run import align
 from core.align.schedule import from_diffusers
@@ -54,10 +54,8 @@ def test_every_method_trains_the_latent_model(tmp_path, method) -> None:
     before = {k: v.clone() for k, v in model.denoiser.state_dict().items()}
     schedule = from_diffusers(make_scheduler(SamplerConfig(steps=3)))
     batch = AlignBatch(text(3, 5, 1), torch.tensor([44, 40, 41]))
-    result = align(
-        model, reward, schedule, lambda update: batch, replace(CONFIG, method=method), tmp_path, batch,
-        PhysicalTerm(real_skating=0.2, real_acceleration=4.0),
-    )  # fmt: skip
+    config = replace(CONFIG, method=method)
+    result = align(model, reward, schedule, lambda update: batch, config, tmp_path, batch)
     after = model.denoiser.state_dict()
     assert after.keys() == before.keys() and result.updates == 2 and {"reward_0", "reward_1"} <= set(result.monitors)
     moved = max(float((after[k] - before[k]).abs().max()) for k in before)
