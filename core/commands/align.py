@@ -30,6 +30,7 @@ from core.models.checkpoint import load_diffusion, load_module, save_adapters, s
 from core.text.encoder import TextEncoder, load_text_encoder
 from core.train.curves import plot_curves
 from core.train.loop import Callback, pick_device
+from core.train.tasks import to_tensors
 
 log = logging.getLogger(__name__)
 
