@@ -2,6 +2,9 @@
 
 Memory beyond plain sampling: bytes saved for backward (peak), growth of the process peak, growth of CUDA's peak. The
 process first samples and scores the same batch without gradient; what the update adds to that peak is counted.
+
+An update is one optimiser step: its network calls, decoding, reward, backward, step. The rollout is what comes before
+the first trained step and is shared by all updates of a trajectory; both are timed.
 """
 
 from __future__ import annotations
@@ -9,19 +12,23 @@ from __future__ import annotations
 import gc
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import takewhile
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks.alignment_setup import Benchmark, World, load_world
-from core.align.finetune import AlignBatch, initial_noise, row_generators, sample
+from core.align.finetune import AlignBatch, StepRecord, initial_noise, row_generators, sample
 from core.align.memory import saved_bytes
+from core.align.plans import Plan, make_plan
 from core.align.run import AlignRun
 
 _STATUS = Path("/proc/self/status")
@@ -61,18 +68,21 @@ def measure_cost(config: Benchmark, name: str) -> dict[str, Any]:
         run = world.start(name, 0, long, Path(folder) / "long")
         plain = _without_gradient(run, batch)
         before = peaks(world.device)
-        times = [_trajectory(run, batch, world) for _ in range(1 + config.repeats)]
+        times = [_timed(world, lambda: run.step(batch)) for _ in range(1 + config.repeats)]
         added = {f"{k}_bytes": v - before[k] for k, v in peaks(world.device).items()}
+        rollouts = [_timed(world, lambda: _rollout(run, batch)) for _ in range(1 + config.repeats)]
         saved = {steps: _saved(world, name, steps, batch, Path(folder) / f"{steps}") for steps in (short, long)}
-    timed = times[1:]  # the first one warms up
-    updates = times[0]["updates"]
+    updates = sum(record.grad_norm > 0 for record in times[0][1])
+    seconds = {"trajectory": times, "rollout": rollouts}
     return {
         "saved_bytes": {str(steps): value for steps, value in saved.items()},
         **added,
         "updates": updates,
         "plain_seconds": plain,
-        "trajectory_wall_s": [t["wall"] for t in timed],
-        "trajectory_cpu_s": [t["cpu"] for t in timed],
+    } | {
+        f"{what}_{kind}_s": [getattr(clock, kind) for clock, _ in timed[1:]]  # the first one warms up
+        for what, timed in seconds.items()
+        for kind in ("wall", "cpu")
     }
 
 
@@ -99,12 +109,26 @@ def _without_gradient(run: AlignRun, batch: AlignBatch) -> float:
     return clock.wall
 
 
-def _trajectory(run: AlignRun, batch: AlignBatch, world: World) -> dict[str, float]:
-    """One batch through the plan: seconds, and optimiser updates it brought."""
+def _timed(world: World, work: Callable[[], list[StepRecord]]) -> tuple[Clock, list[StepRecord]]:
     clock = Clock(world.device)
     with clock.running():
-        records = run.step(batch)
-    return {"wall": clock.wall, "cpu": clock.cpu, "updates": sum(record.grad_norm > 0 for record in records)}
+        records = work()
+    return clock, records
+
+
+def _rollout(run: AlignRun, batch: AlignBatch) -> list[StepRecord]:
+    """The steps of a trajectory before the first trained one, as the run itself samples them."""
+    generators = row_generators(run.config.seed, run.update, range(len(batch)))
+    x_T = initial_noise(run.model, generators, batch.lengths)
+    rng = np.random.default_rng([run.config.seed, run.update])
+    before = untrained(make_plan(run.config.method, run.config.plan_options(), rng))
+    return run.finetuner.run(before, x_T, batch, generators) if before else []
+
+
+def untrained(plan: Plan) -> Plan:
+    """The first steps of a plan that only sample."""
+    steps = takewhile(lambda step: not step.keep_grad and step.reward is None and step.detach_chain, plan)
+    return tuple(replace(step, replay=False) for step in steps)
 
 
 def _saved(world: World, name: str, steps: int, batch: AlignBatch, folder: Path) -> int:

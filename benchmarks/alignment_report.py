@@ -58,13 +58,17 @@ def cost_headline(cost: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
         if rival.get(f"{kind}_bytes"):
             found[f"additional {kind} peak over {RIVAL}'s"] = ours[f"{kind}_bytes"] / rival[f"{kind}_bytes"]
     for kind in ("wall", "cpu"):
-        found[f"update cheaper than {RIVAL}'s by, {kind}"] = update_s(rival, kind) / update_s(ours, kind)
+        (update, whole), (other, other_whole) = (update_s(figures, kind) for figures in (ours, rival))
+        found[f"update cheaper than {RIVAL}'s by, {kind}"] = other / update
+        found[f"... with the rollout's share, {kind}"] = other_whole / whole
     return found
 
 
-def update_s(cost: Mapping[str, Any], kind: str) -> float:
-    """Median seconds of an optimiser update, sampling included."""
-    return statistics.median(cost[f"trajectory_{kind}_s"]) / max(1, cost["updates"])
+def update_s(cost: Mapping[str, Any], kind: str) -> tuple[float, float]:
+    """Median seconds of an optimiser update: by itself, and with its share of the rollout before the first one."""
+    trajectory, rollout = (statistics.median(cost[f"{what}_{kind}_s"]) for what in ("trajectory", "rollout"))
+    updates = max(1, cost["updates"])
+    return (trajectory - rollout) / updates, trajectory / updates
 
 
 def curve_headline(results: Mapping[str, Any], clock: str) -> dict[str, Any]:
@@ -106,8 +110,9 @@ def cost_table(cost: Mapping[str, Mapping[str, Any]]) -> str:
     if not measured:
         return ""
     short, long = sorted(measured[0]["saved_bytes"], key=int)
-    head = f"| method | saved T={short}, MB | saved T={long}, MB | process, MB | CUDA, MB | updates | s / update"
-    lines = [head + " | CPU s / update | s / trajectory |", "| --- |" + " ---: |" * 8]
+    head = f"| method | saved T={short}, MB | saved T={long}, MB | process, MB | CUDA, MB | updates"
+    head += " | s / update (with rollout) | CPU s / update (with rollout) | s / trajectory |"
+    lines = [head, "| --- |" + " ---: |" * 8]
     for name, figures in cost.items():
         if "saved_bytes" not in figures:
             lines.append(f"| {name} | {figures['failed']} |" + " |" * 7)
@@ -115,8 +120,8 @@ def cost_table(cost: Mapping[str, Mapping[str, Any]]) -> str:
         saved = [figures["saved_bytes"][steps] for steps in (short, long)]
         memory = [*saved, figures.get("process_bytes"), figures.get("cuda_bytes")]
         cells = ["–" if value is None else f"{value / MEGABYTE:.1f}" for value in memory]
-        seconds = [update_s(figures, "wall"), update_s(figures, "cpu"), statistics.median(figures["trajectory_wall_s"])]
-        cells += [str(figures["updates"]), *(f"{value:.3f}" for value in seconds)]
+        seconds = ["{:.3f} ({:.3f})".format(*update_s(figures, kind)) for kind in ("wall", "cpu")]
+        cells += [str(figures["updates"]), *seconds, f"{statistics.median(figures['trajectory_wall_s']):.3f}"]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

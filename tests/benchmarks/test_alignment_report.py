@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from benchmarks.alignment_cost import untrained
 from benchmarks.alignment_report import best, cost_headline, equal_time, gain_at, seconds_to_reach
 from benchmarks.alignment_setup import METHODS, Benchmark
+from core.align.plans import PlanOptions, StepPlan, make_plan
 
 POINTS = [{"seconds": s, "mm_dist": m} for s, m in ((10.0, 2.0), (20.0, 1.5), (40.0, 1.8))]
 
@@ -20,10 +23,24 @@ def test_times_are_those_of_judged_points() -> None:
 
 def test_cost_ratios() -> None:
     """Prevents a ratio upside down or a trajectory counted as one update."""
-    ours = {"saved_bytes": {"10": 4, "50": 4}, "updates": 10, "trajectory_wall_s": [5], "trajectory_cpu_s": [5]}
-    rival = {"saved_bytes": {"10": 20, "50": 100}, "updates": 1, "trajectory_wall_s": [20], "trajectory_cpu_s": [20]}
+    ours = {"saved_bytes": {"10": 4, "50": 4}, "updates": 10} | seconds(5, 1)
+    rival = {"saved_bytes": {"10": 20, "50": 100}, "updates": 1} | seconds(20, 0)
     headline = cost_headline({"easytune": ours, "draft-50": rival})
-    assert list(headline.values()) == pytest.approx([1.0, 0.04, 40.0, 40.0])
+    assert list(headline.values()) == pytest.approx([1.0, 0.04, 50.0, 40.0, 50.0, 40.0])
+
+
+def seconds(trajectory: float, rollout: float) -> dict[str, list[float]]:
+    whole = {f"trajectory_{kind}_s": [trajectory] for kind in ("wall", "cpu")}
+    return whole | {f"rollout_{kind}_s": [rollout] for kind in ("wall", "cpu")}
+
+
+@pytest.mark.parametrize(
+    ("method", "steps"), [("easytune", 6), ("draft", 6), ("terminal-gradient", 7), ("alignprop", 0)]
+)
+def test_rollout_ends_where_training_begins(method: str, steps: int) -> None:
+    """Sampling before the first trained step is shared by all updates; a replayed step trains only afterwards."""
+    plan = make_plan(method, PlanOptions(8, 2, share=0.0), np.random.default_rng(0))
+    assert untrained(plan) == (StepPlan(),) * steps
 
 
 def test_rows_follow_the_number_of_steps() -> None:
