@@ -33,10 +33,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure model versions on a split; writes JSON, Markdown and a plot to `out`."""
+    """Measure model versions on splits; writes JSON, Markdown and a plot of each to `out`.
+
+    Motions are made with the noise seeds evaluation.seed, seed + 1 ..., evaluation.repeats of them.
+    """
 
     versions: tuple[str, ...] = ("base", "aligned")  # folders below checkpoints; the first is compared with the others
-    split: str = "test"  # test, or heldout: (action, style) combinations that were never trained on
+    split: tuple[str, ...] = ("test",)  # test, heldout: (action, style) combinations that were never trained on; val
     items: int = 300  # composed items on top of the split's plain clips
     out: Path = Path("outputs/evaluation")
     archive: Path = Path("data/bandai-namco.npz")
@@ -61,10 +64,11 @@ def main(arguments: list[str]) -> None:
         print(paper_table(report))
         return
     for name, part in reported_sets(config).items():
-        report = run(part)
-        for path in report.save(part.out, part.split):
-            log.info("wrote %s", path)
-        print(f"{name}\n\n{report.to_markdown()}" if name else report.to_markdown())
+        for split in config.split:
+            report = run(part, split)
+            for path in report.save(part.out, split):
+                log.info("wrote %s", path)
+            print(f"## {' '.join(filter(None, (name, split)))}\n\n{report.to_markdown()}")
 
 
 def reported_sets(config: Evaluate) -> dict[str, Evaluate]:
@@ -75,10 +79,10 @@ def reported_sets(config: Evaluate) -> dict[str, Evaluate]:
     return {path.stem: replace(config, archive=path, out=config.out / path.stem) for path in archives}
 
 
-def run(config: Evaluate) -> EvaluationReport:
-    """The report of a configuration; needs the archive and the checkpoints."""
+def run(config: Evaluate, split: str) -> EvaluationReport:
+    """The report of one split; needs the archive and the checkpoints."""
     device = pick_device(config.device)
-    motions = load_set(config.archive, SetConfig(config.split, config.items))
+    motions = load_set(config.archive, SetConfig(split, config.items))
     data = evaluation_set(motions)
     encoder = load_text_encoder("minilm", device)
     models: dict[str, Callable[[int], Features] | Features] = {}
@@ -88,8 +92,8 @@ def run(config: Evaluate) -> EvaluationReport:
             models.setdefault("vae", reconstructions(model.vae, motions))
         models[version] = generator(model, encoder, data.captions, motions, config)
     judge = judge_functions(load_judge(config.checkpoints, device))
-    compare = [(config.versions[0], other) for other in config.versions[1:]]
-    return evaluate(models, judge, data, config.evaluation, compare, callback=ProgressLine("evaluating"))
+    compared = [(config.versions[0], other) for other in config.versions[1:]]
+    return evaluate(models, judge, data, config.evaluation, compared, callback=ProgressLine("evaluating"))
 
 
 def evaluation_set(motions: MotionSet) -> EvaluationSet:

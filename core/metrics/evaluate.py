@@ -13,14 +13,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.metrics.comparison import Takes, compare, take_figures
 from core.metrics.distribution import DIVERSITY_PAIRS, diversity, fid, multimodality
-from core.metrics.intervals import paired_difference, t_interval
+from core.metrics.intervals import PairedDifference, t_interval
 from core.metrics.physical import physical_metrics
-from core.metrics.report import EvaluationReport
+from core.metrics.report import REAL, EvaluationReport
 from core.metrics.retrieval import (
     NEAR_MISS_SIZE,
     POOL_SIZE,
     distinct_pools,
+    first_hits,
     matching_distances,
     near_miss_pools,
     r_precision,
@@ -31,7 +33,6 @@ logger = logging.getLogger(__name__)
 Features = Sequence[np.ndarray]  # N motions, each (F, 263) de-normalised
 Generate = Callable[[int], Features]  # noise seed -> one motion a prompt, in the order of the prompts
 Callback = Callable[[int, int, dict], None]
-REAL = "real"
 
 
 @dataclass(frozen=True)
@@ -87,48 +88,103 @@ def evaluate(
     judge: Judge,
     data: EvaluationSet,
     config: EvaluationConfig | None = None,
-    compare: Sequence[tuple[str, str]] = (("base", "aligned"),),
+    compared: Sequence[tuple[str, str]] = (("base", "aligned"),),
     joints_of: Callable[[np.ndarray], np.ndarray] = default_joints,
     callback: Callback | None = None,
 ) -> EvaluationReport:
     """Score every model and the real motions; rows in the order real, then `models`.
 
     models: name -> function of a noise seed, or finished motions (a VAE's reconstructions), one a prompt.
-    compare: (a, b) pairs of names; the report tells the MM-Dist of b minus a per prompt; absent names are skipped.
-    Raises ValueError when a model returns another number of motions than there are prompts.
+    compared: (a, b) pairs of names; the report tells every figure of b less that of a, paired by prompt; absent names
+    are skipped. Raises ValueError when a model returns another number of motions than there are prompts.
     """
     config = config or EvaluationConfig()
-    text = judge.text(data.captions)
-    real = judge.motion(data.real)
+    text, real = judge.text(data.captions), judge.motion(data.real)
     sources: dict[str, Generate | Features] = {REAL: data.real, **models}
-    measured: dict[str, list[dict[str, float]]] = {name: [] for name in sources}
-    embedded: dict[str, list[np.ndarray]] = {name: [] for name in sources}
+    rows: dict[str, list[_Row]] = {name: [] for name in sources}
     for repeat in range(config.repeats):
         for done, (name, source) in enumerate(sources.items()):
             if callable(source) or repeat == 0:
-                motions = source(config.seed + repeat) if callable(source) else source
-                if len(motions) != len(data.captions):
-                    raise ValueError(f"{name} gave {len(motions)} motions for {len(data.captions)} prompts.")
-                embedding = judge.motion(motions) if name != REAL else real
-                physical = mean_physical(motions, joints_of)
+                embedding, physical = _look(name, source, config.seed + repeat, judge, data, joints_of)
             else:  # finished motions: only the pools are drawn again
-                embedding = embedded[name][0]
-                physical = {k: measured[name][0][k] for k in PHYSICAL}
-            embedded[name].append(embedding)
-            measured[name].append(judge_metrics(text, embedding, real, data, config, repeat) | physical)
-            logger.info("repeat %d/%d %s: %s", repeat + 1, config.repeats, name, measured[name][-1])
+                embedding, physical = rows[name][0].embedding, rows[name][0].physical
+            rows[name].append(_mark(text, embedding, real, data, config, repeat, physical))
+            logger.info("repeat %d/%d %s: %s", repeat + 1, config.repeats, name, rows[name][-1].figures)
             if callback:
                 callback(repeat * len(sources) + done + 1, config.repeats * len(sources), {"row": name})
-    return _report(measured, embedded, text, sources, config, compare)
+    return _report(rows, real, sources, config, compared)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One repeat of one model."""
+
+    figures: dict[str, float]
+    by_prompt: dict[str, np.ndarray]  # (N,) each
+    physical: dict[str, np.ndarray]  # (N,) each
+    embedding: np.ndarray  # (N, E)
+
+
+def _look(
+    name: str,
+    source: Generate | Features,
+    seed: int,
+    judge: Judge,
+    data: EvaluationSet,
+    joints_of: Callable[[np.ndarray], np.ndarray],
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The judge's embeddings (N, E) and the physical metrics of one model's motions."""
+    motions = source(seed) if callable(source) else source
+    if len(motions) != len(data.captions):
+        raise ValueError(f"{name} gave {len(motions)} motions for {len(data.captions)} prompts.")
+    return judge.motion(motions), physical_by_prompt(motions, joints_of)
+
+
+def _mark(
+    text: np.ndarray,
+    embedding: np.ndarray,
+    real: np.ndarray,
+    data: EvaluationSet,
+    config: EvaluationConfig,
+    repeat: int,
+    physical: dict[str, np.ndarray],
+) -> _Row:
+    pools = _pools(data, config, repeat)[1]
+    hits = None if pools is None else first_hits(text, embedding, pools)
+    figures = judge_metrics(text, embedding, real, data, config, repeat) | _means(physical)
+    return _Row(figures, take_figures(text, embedding, hits) | physical, physical, embedding)
 
 
 PHYSICAL = ("skating", "acceleration", "jerk", "penetration", "bone_stretch")
 
 
+def physical_by_prompt(
+    motions: Features, joints_of: Callable[[np.ndarray], np.ndarray] = default_joints
+) -> dict[str, np.ndarray]:
+    """Physical metrics (N,) of N motions; skating is NaN where no foot ever touches the floor."""
+    rows = [physical_metrics(joints_of(features)) for features in motions]
+    return {name: np.array([row[name] for row in rows]) for name in PHYSICAL}
+
+
 def mean_physical(motions: Features, joints_of: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:
     """Physical metrics averaged over motions; a motion without any foot contact has no skating and is left out."""
-    rows = [physical_metrics(joints_of(features)) for features in motions]
-    return {name: t_interval([row[name] for row in rows]).mean for name in PHYSICAL}
+    return _means(physical_by_prompt(motions, joints_of))
+
+
+def _means(by_prompt: Mapping[str, np.ndarray]) -> dict[str, float]:
+    return {name: t_interval(values).mean for name, values in by_prompt.items()}
+
+
+def _pools(
+    data: EvaluationSet, config: EvaluationConfig, repeat: int
+) -> tuple[np.ndarray, np.ndarray | None, np.random.Generator]:
+    """Pools, near-miss pools and the generator after them; they depend on the repeat only, the same for every model."""
+    rng = np.random.default_rng([config.seed, repeat])
+    pools = distinct_pools(data.meanings or data.captions, rng, config.pool_size)
+    near = None
+    if data.actions is not None and data.meanings is not None:
+        near = near_miss_pools(data.actions, data.meanings, rng, config.near_miss_size)
+    return pools, near, rng
 
 
 def judge_metrics(
@@ -140,13 +196,11 @@ def judge_metrics(
     repeat: int,
 ) -> dict[str, float]:
     """All embedding metrics of one repeat. The pools depend on the repeat only: every model meets the same ones."""
-    rng = np.random.default_rng([config.seed, repeat])
-    values: dict[str, float] = {}
-    precision = r_precision(text, motion, distinct_pools(data.meanings or data.captions, rng, config.pool_size))
-    values |= {f"r_precision_{k}": float(p) for k, p in enumerate(precision, start=1)}
-    if data.actions is not None and data.meanings is not None:
-        pools = near_miss_pools(data.actions, data.meanings, rng, config.near_miss_size)
-        values["near_miss_1"] = float(r_precision(text, motion, pools, top_k=1)[0])
+    pools, near, rng = _pools(data, config, repeat)
+    precision = r_precision(text, motion, pools)
+    values = {f"r_precision_{k}": float(p) for k, p in enumerate(precision, start=1)}
+    if near is not None:
+        values["near_miss_1"] = float(r_precision(text, motion, near, top_k=1)[0])
     values["mm_dist"] = float(matching_distances(text, motion).mean())
     values["fid"] = fid(real, motion)
     values["diversity"] = diversity(motion, rng, config.diversity_pairs)
@@ -154,29 +208,43 @@ def judge_metrics(
 
 
 def _report(
-    measured: dict[str, list[dict[str, float]]],
-    embedded: dict[str, list[np.ndarray]],
-    text: np.ndarray,
+    measured: Mapping[str, Sequence[_Row]],
+    real: np.ndarray,
     sources: Mapping[str, Generate | Features],
     config: EvaluationConfig,
-    compare: Sequence[tuple[str, str]],
+    compared: Sequence[tuple[str, str]],
 ) -> EvaluationReport:
     rows = {}
     for name, repeats in measured.items():
-        rows[name] = {metric: t_interval([values[metric] for values in repeats]) for metric in repeats[0]}
+        rows[name] = {metric: t_interval([row.figures[metric] for row in repeats]) for metric in repeats[0].figures}
         if callable(sources[name]) and config.repeats > 1:
-            rows[name]["multimodality"] = t_interval([multimodality(np.stack(embedded[name], axis=1))])
-    per_prompt = {n: np.mean([matching_distances(text, e) for e in es], axis=0) for n, es in embedded.items()}
-    differences = {
-        f"{b} - {a}": paired_difference(per_prompt[a], per_prompt[b])
-        for a, b in compare
-        if a in per_prompt and b in per_prompt
-    }
+            rows[name]["multimodality"] = t_interval([multimodality(np.stack([r.embedding for r in repeats], axis=1))])
     settings = {
-        "prompts": len(text),
+        "prompts": len(real),
         "repeats": config.repeats,
         "seed": config.seed,
         "pool_size": config.pool_size,
         "near_miss_size": config.near_miss_size,
     }
-    return EvaluationReport(rows, differences, settings)
+    return EvaluationReport(rows, _differences(measured, real, config, compared), settings)
+
+
+def _differences(
+    measured: Mapping[str, Sequence[_Row]],
+    real: np.ndarray,
+    config: EvaluationConfig,
+    compared: Sequence[tuple[str, str]],
+) -> dict[str, dict[str, PairedDifference]]:
+    """{"aligned - base": {metric: paired difference}}."""
+    takes = {
+        name: Takes(
+            np.stack([row.embedding for row in rows]),
+            {metric: np.stack([row.by_prompt[metric] for row in rows]) for metric in rows[0].by_prompt},
+        )
+        for name, rows in measured.items()
+    }
+    return {
+        f"{b} - {a}": compare(takes[a], takes[b], real, np.random.default_rng(config.seed), config.diversity_pairs)
+        for a, b in compared
+        if a in takes and b in takes
+    }

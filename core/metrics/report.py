@@ -11,6 +11,7 @@ from typing import Any
 
 from core.metrics.intervals import Interval, PairedDifference
 
+REAL = "real"  # the row of real motions
 Table = Mapping[str, Mapping[str, Interval]]
 
 # metric -> (title, +1 higher is better, -1 lower is better, 0 nearest to the real row is better)
@@ -29,15 +30,17 @@ METRICS: dict[str, tuple[str, int]] = {
     "penetration": ("Floor penetration, m", -1),
     "bone_stretch": ("Bone stretch", -1),
 }
+# relative changes that EasyTune reports for MLD on HumanML3D (Tan et al. 2026), to read ours beside
+PUBLISHED = {"mm_dist": -0.136, "near_miss_1": 0.153, "fid": -0.707}  # R@1 there is of plain pools
 ARROWS = {1: "↑", -1: "↓", 0: "→ real"}
 
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """rows: {model: {metric: mean with 95 % interval}}; differences: {"aligned - base": MM-Dist per prompt}."""
+    """rows: {model: {metric: mean with 95 % interval}}; differences: {"aligned - base": {metric: by prompt}}."""
 
     rows: dict[str, dict[str, Interval]]
-    differences: dict[str, PairedDifference] = field(default_factory=dict)
+    differences: dict[str, dict[str, PairedDifference]] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -45,10 +48,9 @@ class EvaluationReport:
         return json.dumps(_without_nan(asdict(self)), indent=2, ensure_ascii=False)
 
     def to_markdown(self) -> str:
-        """A table a metric a row, models as columns, and the paired differences below."""
+        """A table a metric a row, models as columns; below, what each compared model changes."""
         return markdown_table(self.rows) + "".join(
-            f"\n{name}: MM-Dist {d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}] ({d.relative:+.1%}), {d.n} prompts"
-            for name, d in self.differences.items()
+            f"\n{difference_table(name, changes, self.rows)}" for name, changes in self.differences.items()
         )
 
     def save(self, folder: str | Path, name: str = "evaluation") -> list[Path]:
@@ -66,7 +68,10 @@ def load_report(path: str | Path) -> EvaluationReport:
     """Read what EvaluationReport.save wrote as JSON."""
     data = _with_nan(json.loads(Path(path).read_text(encoding="utf-8")))
     rows = {row: {metric: Interval(**value) for metric, value in cells.items()} for row, cells in data["rows"].items()}
-    differences = {name: PairedDifference(**value) for name, value in data["differences"].items()}
+    differences = {
+        name: {metric: PairedDifference(**value) for metric, value in changes.items()}
+        for name, changes in data["differences"].items()
+    }
     return EvaluationReport(rows, differences, data["settings"])
 
 
@@ -104,6 +109,35 @@ def markdown_table(rows: Table) -> str:
         cells = " | ".join(format_interval(cells.get(metric)) for cells in rows.values())
         lines.append(f"| {title} {ARROWS[direction]} | {cells} |")
     return "\n".join(lines) + "\n"
+
+
+def verdict(metric: str, change: PairedDifference, before: float, real: float) -> str:
+    """better, worse or "no difference shown"; metrics without a direction are better nearer to the real motions."""
+    if not change.conclusive:
+        return "no difference shown"
+    direction = METRICS.get(metric, (metric, 0))[1]
+    if direction == 0:
+        return "better" if abs(before + change.mean - real) < abs(before - real) else "worse"
+    return "better" if change.mean * direction > 0 else "worse"
+
+
+def difference_table(name: str, changes: Mapping[str, PairedDifference], rows: Table) -> str:
+    """Markdown: every figure's change over the same prompts and noise, a line on Diversity beside real motion."""
+    prompts = max(change.n for change in changes.values())
+    after, _, before = name.partition(" - ")
+    lines = [
+        f"**{name}**, {prompts} prompts with the same lengths and noise; intervals 95 %\n",
+        "| metric | change | interval | relative | | EasyTune on MLD |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for metric in [m for m in METRICS if m in changes]:
+        change, (title, direction) = changes[metric], METRICS[metric]
+        word = verdict(metric, change, rows[before][metric].mean, rows[REAL][metric].mean)
+        published = f"{PUBLISHED[metric]:+.1%}" if metric in PUBLISHED else ""
+        figures = f"{change.mean:+.4f} | [{change.low:+.4f}, {change.high:+.4f}] | {change.relative:+.1%}"
+        lines.append(f"| {title} {ARROWS[direction]} | {figures} | {word} | {published} |")
+    beside = [f"{row} {rows[row]['diversity'].mean / rows[REAL]['diversity'].mean - 1:+.1%}" for row in (before, after)]
+    return "\n".join(lines) + f"\n\nDiversity beside that of real motions: {', '.join(beside)}.\n"
 
 
 def plot(rows: Table, path: str | Path) -> None:

@@ -66,6 +66,13 @@ def r_precision(text: np.ndarray, motion: np.ndarray, pools: np.ndarray, top_k: 
     return np.array([(rank < k).mean() for k in range(1, top_k + 1)])
 
 
+def first_hits(text: np.ndarray, motion: np.ndarray, pools: np.ndarray) -> np.ndarray:
+    """R@1 of each row, (N,) of 0 and 1; NaN for rows in no pool. pools: (P, S), no row twice."""
+    hits = np.full(len(text), np.nan)
+    hits[pools] = ranks(text, motion, pools) < 1
+    return hits
+
+
 def near_miss_pools(
     actions: Sequence[Hashable], meanings: Sequence[Hashable], rng: np.random.Generator, size: int = NEAR_MISS_SIZE
 ) -> np.ndarray:

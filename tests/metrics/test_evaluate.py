@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.metrics.evaluate import EvaluationConfig, EvaluationSet, Judge, evaluate
-from core.metrics.intervals import paired_bootstrap, paired_difference, t_interval
-from core.metrics.report import load_report
+from core.metrics.evaluate import PHYSICAL, EvaluationConfig, EvaluationSet, Judge, evaluate
+from core.metrics.intervals import PairedDifference, paired_bootstrap, paired_difference, t_interval
+from core.metrics.report import load_report, verdict
 
 N = 72
 TARGETS = np.random.default_rng(0).normal(size=(N, 8)).astype(np.float32)
@@ -53,9 +53,31 @@ def test_better_model_wins_in_every_metric() -> None:
         assert rows["aligned"][metric].mean < rows["base"][metric].mean
     assert rows["real"]["fid"].mean == pytest.approx(0.0, abs=1e-9)
     assert rows["real"]["mm_dist"].half == 0.0  # nothing about real motions changes between repeats
-    difference = report.differences["aligned - base"]
-    assert difference.high < 0 and difference.conclusive and difference.n == N
+    differences = report.differences["aligned - base"]
+    assert set(differences) == {"near_miss_1", "mm_dist", "fid", "diversity", *PHYSICAL}
+    for metric in ("near_miss_1", "mm_dist", "fid"):
+        assert differences[metric].conclusive and differences[metric].n == N
+        change = rows["aligned"][metric].mean - rows["base"][metric].mean
+        assert differences[metric].mean == pytest.approx(change, rel=0.05)
+        assert verdict(metric, differences[metric], rows["base"][metric].mean, 0.0) == "better"
     assert steps[-1] == (12, 12)
+
+
+def test_a_model_does_not_differ_from_itself() -> None:
+    """Fails where pairs are mixed up: every difference of one model to itself is exactly nothing."""
+    data = EvaluationSet(CAPTIONS, motions(0.1, 99), actions=[i // 6 for i in range(N)], meanings=list(range(N)))
+    models = {name: lambda seed: motions(1.0, seed) for name in ("base", "aligned")}
+    report = evaluate(models, JUDGE, data, CONFIG, joints_of=joints_of)
+    for change in report.differences["aligned - base"].values():
+        assert change.mean == 0.0 and not change.conclusive
+
+
+def test_verdict_follows_the_direction() -> None:
+    """Higher R@1 is better, lower FID is better, jerk is better nearer to the real one; an open interval says so."""
+    up = PairedDifference(0.2, 0.1, 0.3, 0.1, 50)
+    assert verdict("near_miss_1", up, 0.5, 1.0) == "better" and verdict("fid", up, 0.5, 0.0) == "worse"
+    assert verdict("jerk", up, 1.0, 2.0) == "better" and verdict("jerk", up, 1.0, 0.9) == "worse"
+    assert verdict("fid", PairedDifference(0.2, -0.1, 0.5, 0.1, 50), 0.5, 0.0) == "no difference shown"
 
 
 def test_same_seed_same_report() -> None:
@@ -70,6 +92,7 @@ def test_report_survives_its_files(tmp_path) -> None:
     assert load_report(paths[0]).to_json() == report.to_json()
     text = paths[1].read_text(encoding="utf-8")
     assert "| metric | real | vae | base | aligned |" in text and "MM-Dist ↓" in text
+    assert "**aligned - base**, 72 prompts" in text and "| better | -13.6% |" in text
     assert paths[2].read_bytes()[:4] == b"\x89PNG"
 
 

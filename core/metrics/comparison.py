@@ -1,0 +1,74 @@
+"""What one model changes against another on the same prompts, lengths and noise: every figure with its interval.
+
+Pairing removes the spread between prompts. Figures of one prompt are averaged over the repeats first; the intervals are
+over prompts. FID belongs to no prompt: its interval comes from prompts drawn anew with replacement (bootstrap).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from core.metrics.distribution import fid
+from core.metrics.intervals import LEVEL, PairedDifference, paired_bootstrap, paired_difference
+from core.metrics.retrieval import matching_distances
+
+RESAMPLES = 100  # of FID, for its standard error
+
+
+@dataclass(frozen=True)
+class Takes:
+    """One model's motions of N prompts, R times with fresh noise."""
+
+    embeddings: np.ndarray  # (R, N, E) by the judge
+    by_prompt: Mapping[str, np.ndarray]  # metric -> (R, N), NaN where it is not defined
+
+
+def take_figures(text: np.ndarray, embedding: np.ndarray, hits: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Judge's figures of each prompt, (N,) each, from embeddings (N, E); hits: NaN for prompts in no pool."""
+    figures = {"mm_dist": matching_distances(text, embedding)}
+    return figures if hits is None else {"near_miss_1": hits, **figures}
+
+
+def compare(a: Takes, b: Takes, real: np.ndarray, rng: np.random.Generator, pairs: int) -> dict[str, PairedDifference]:
+    """Figures of b less those of a. real: (N, E) embeddings of the real motions; pairs: of prompts, for Diversity."""
+    found = {
+        metric: _by_prompt(metric, a.by_prompt[metric], b.by_prompt[metric], rng)
+        for metric in a.by_prompt
+        if metric in b.by_prompt
+    }
+    found["fid"] = fid_difference(a.embeddings, b.embeddings, real, rng)
+    found["diversity"] = diversity_difference(a.embeddings, b.embeddings, rng, pairs)
+    return found
+
+
+def _by_prompt(metric: str, a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> PairedDifference:
+    both = ~(np.isnan(a) | np.isnan(b)).all(0)
+    means = [np.nanmean(np.where(np.isnan(a) | np.isnan(b), np.nan, x)[:, both], axis=0) for x in (a, b)]
+    return paired_bootstrap(*means, rng) if metric == "near_miss_1" else paired_difference(*means)
+
+
+def fid_difference(a: np.ndarray, b: np.ndarray, real: np.ndarray, rng: np.random.Generator) -> PairedDifference:
+    """FID of b less that of a, each (R, N, E) and the mean over R; real (N, E) is drawn anew with the prompts."""
+
+    def change(rows: np.ndarray) -> tuple[float, float]:
+        before, after = (float(np.mean([fid(real[rows], x[rows]) for x in takes])) for takes in (a, b))
+        return after - before, before
+
+    n = len(real)
+    mean, before = change(np.arange(n))
+    spread = np.std([change(rng.integers(0, n, n))[0] for _ in range(RESAMPLES)], ddof=1)
+    half = float(stats.norm.ppf(0.5 + LEVEL / 2) * spread)
+    return PairedDifference(mean, mean - half, mean + half, mean / before if before > 0 else float("nan"), n)
+
+
+def diversity_difference(a: np.ndarray, b: np.ndarray, rng: np.random.Generator, pairs: int) -> PairedDifference:
+    """Diversity of b (R, N, E) less that of a (R', N, E), over the same random pairs of prompts."""
+    order = rng.permutation(a.shape[1])
+    pairs = min(pairs, len(order) // 2)
+    first, second = order[:pairs], order[pairs : 2 * pairs]
+    distances = [np.linalg.norm(x[:, first].astype(float) - x[:, second], axis=-1).mean(0) for x in (a, b)]
+    return paired_difference(*distances)
