@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.alignment_cost import Clock
 from benchmarks.alignment_setup import Benchmark, World, motions_of
 from core.align.run import AlignRun
-from core.commands.evaluate import evaluation_set, judge_functions
+from core.commands.evaluate import evaluation_set, judge_functions, mean_reward
 from core.diffusion.protocol import MotionDiffusion
 from core.diffusion.rollout import sample_motions
 from core.metrics.evaluate import (
@@ -34,7 +33,6 @@ from core.metrics.evaluate import (
 from core.metrics.retrieval import NEAR_MISS_SIZE, POOL_SIZE, matching_distances
 from core.models.checkpoint import load_judge
 from core.motion.files import atomic_write
-from core.train.tasks import batches_in_order
 
 log = logging.getLogger(__name__)
 Callback = Callable[[int, int, dict], None]
@@ -62,20 +60,11 @@ class Exam:
         motions = sample_motions(model, encoder, captions, frames, seeds, sampler, batch_size=32)
         embedding = self.judge.motion(motions)
         figures = judge_metrics(self.text, embedding, self.real, self.data, self.settings, 0)
-        figures |= mean_physical(motions, default_joints) | {"reward": self._reward(motions)}
+        figures |= mean_physical(motions, default_joints) | {
+            "reward": mean_reward(self.world.reward(), motions, captions, encoder)
+        }
         distances = matching_distances(self.text, embedding).round(5).tolist()
         return {**{k: float(v) for k, v in figures.items()}, "distances": distances}
-
-    @torch.no_grad()
-    def _reward(self, motions: list[np.ndarray]) -> float:
-        world, values = self.world, []
-        for rows in batches_in_order(len(motions), 64):
-            parts = [torch.from_numpy(motions[i]) for i in rows]
-            features = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True).to(world.device)
-            lengths = torch.tensor([len(part) for part in parts], device=world.device)
-            text = world.encoder.encode([self.data.captions[int(i)] for i in rows]).to(world.device)
-            values.append(world.reward()(features, lengths, text))
-        return float(torch.cat(values).mean())
 
 
 def make_exam(world: World, split: str, count: int) -> Exam:

@@ -10,6 +10,7 @@ COMMANDS = {
     "prepare": "turn a motion dataset into one compact archive",
     "train": "train vae, base, mdm, reward or judge",
     "align": "fine-tune the base model on the reward (easytune, draft, alignprop, drtune, refl)",
+    "align-report": "reward and judge of an alignment, drawn together; the card tells where they part",
     "evaluate": "measure models with the judge and physical metrics",
     "generate": "make motions from prompts and write them to files",
     "import-weights": "turn published weights (mld, motionlcm, mdm, spm, t2m-evaluator) into a checkpoint",

@@ -57,6 +57,7 @@ class AlignConfig:
     precision: str = "float32"  # or "bfloat16" where the device has it
     seed: int = 0
     save_every: int = 10  # updates between saved states
+    keep_every: int = 25  # updates between policies kept for `python -m core align-report`; 0 = none
     guards: GuardConfig = field(default_factory=GuardConfig)
 
     def __post_init__(self) -> None:

@@ -175,6 +175,8 @@ class AlignRun:
             self.files.log([*rows, info])
             if last or self.update % self.config.save_every == 0:
                 self.save()
+            if self.config.keep_every and self.update % self.config.keep_every == 0:
+                self.files.keep_policy(self.update, self.ema.average if self.ema else self.policy.state_dict())
         return info
 
     def save(self) -> None:

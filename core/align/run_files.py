@@ -1,4 +1,4 @@
-"""The folder of one alignment run: config.json, state.pt (all that resuming needs) and metrics.jsonl."""
+"""The folder of one alignment run: config.json, state.pt (all that resuming needs), metrics.jsonl, policies."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save
+from torch import Tensor
 
 from core.align.config import AlignConfig
 from core.motion.files import atomic_write
 
-_MAY_CHANGE = ("updates", "save_every")  # a finished run may be prolonged
+_MAY_CHANGE = ("updates", "save_every", "keep_every")  # a finished run may be prolonged
 
 
 class RunFolder:
@@ -52,6 +54,12 @@ class RunFolder:
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Atomic: a kill leaves the old state or the new one."""
         atomic_write(self.path / "state.pt", lambda file: torch.save(dict(state), file))
+
+    def keep_policy(self, update: int, tensors: Mapping[str, Tensor]) -> None:
+        """policies/<update>.safetensors: what would be shipped after this update."""
+        path = self.path / "policies" / f"{update:06}.safetensors"
+        data = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+        atomic_write(path, lambda file: file.write(data))
 
     def log(self, rows: list[dict[str, Any]]) -> None:
         """Append rows to metrics.jsonl; figures that are not finite are left out."""

@@ -100,7 +100,13 @@ def run(config: Align, callback: Callback | None = None, command: str = "python 
     plot_curves(folder / "metrics.jsonl", folder / "curves.png")
     minutes = round((time.monotonic() - started) / 60, 1)
     facts = {"updates": result.updates, "stopped": result.stopped, "minutes": minutes, "device": device}
-    meta = {**facts, "seed": config.align.seed, "monitors": result.monitors, "training": asdict(config)}
+    meta = {
+        **facts,
+        "command": command,
+        "seed": config.align.seed,
+        "monitors": result.monitors,
+        "training": asdict(config),
+    }
     target = config.checkpoints / config.name
     if result.adapters:
         scale = config.keep * config.align.lora_alpha / config.align.lora_rank

@@ -15,7 +15,7 @@ from core.commands.console import ProgressLine
 from core.data.compose import action_group
 from core.data.dataset import MotionSet, SetConfig, load_set
 from core.data.mixture import SUFFIX, read_mixture
-from core.diffusion.protocol import MotionDiffusion
+from core.diffusion.protocol import MotionDiffusion, Reward
 from core.diffusion.rollout import SamplerConfig, sample_motions
 from core.metrics.evaluate import EvaluationConfig, EvaluationSet, Features, Judge, evaluate
 from core.metrics.official import OfficialConfig, paper_table
@@ -144,3 +144,16 @@ def judge_functions(judge: JudgeModel) -> Judge:
         return judge.embed_text(captions).cpu().numpy()
 
     return Judge(motion, text)
+
+
+@torch.no_grad()
+def mean_reward(reward: Reward, motions: Features, captions: Sequence[str], encoder: TextEncoder) -> float:
+    """Mean of a reward over N motions (F, 263) and their captions."""
+    values = []
+    for rows in batches_in_order(len(motions), 64):
+        text = encoder.encode([captions[int(i)] for i in rows])
+        parts = [torch.from_numpy(motions[i]) for i in rows]
+        features = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True).to(text.tokens.device)
+        lengths = torch.tensor([len(part) for part in parts], device=features.device)
+        values.append(reward(features, lengths, text))
+    return float(torch.cat(values).mean())

@@ -35,6 +35,7 @@ def write_card(folder: Path, command: str) -> None:
         _facts(described, ("steps", "seed", "minutes", "device", "updates", "stopped", "note")),
         "## Measured",
         _table(described.get("validation") or described.get("monitors") or {}),
+        _parting(described.get("parting")),
         "## Licence",
         LICENCE,
         "## Settings",
@@ -42,6 +43,10 @@ def write_card(folder: Path, command: str) -> None:
     ]
     text = "\n\n".join(section for section in sections if section) + "\n"
     atomic_write(folder / "card.md", lambda file: file.write(text.encode()))
+
+
+def _parting(said: str | None) -> str:
+    return f"## Reward and judge\n\n{said}\n\n![Reward and judge against updates](curve.png)" if said else ""
 
 
 def _facts(described: dict[str, Any], names: tuple[str, ...]) -> str:

@@ -222,14 +222,21 @@ def apply_adapters(denoiser: nn.Module, folder: Path, checkpoints: Path | None =
     """
     described, tensors = _read(folder)
     try:
-        scale, weights = float(described["config"]["scale"]), dict(denoiser.named_parameters())
+        scale = float(described["config"]["scale"])
         base = (checkpoints or folder.parent) / described["config"].get("from", "base")
         if described["config"]["base"] != fingerprint(base):
             raise ValueError("it was aligned from another base")
-        for name in {key.removesuffix(".a").removesuffix(".b") for key in tensors}:
-            b, a = tensors[f"{name}.b"].float(), tensors[f"{name}.a"].float()
-            weights[name].add_(scale * (b @ a).to(weights[name].device))
+        add_adapters(denoiser, tensors, scale)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"{folder} does not fit the base model ({_reason(error)}). Make it again with `{_command(folder)}`."
         ) from error
+
+
+@torch.no_grad()
+def add_adapters(denoiser: nn.Module, tensors: Mapping[str, torch.Tensor], scale: float) -> None:
+    """W + scale B A for every "<weight>.a" (rank, in) and "<weight>.b" (out, rank); KeyError for unknown weights."""
+    weights = dict(denoiser.named_parameters())
+    for name in {key.removesuffix(".a").removesuffix(".b") for key in tensors}:
+        b, a = tensors[f"{name}.b"].float(), tensors[f"{name}.a"].float()
+        weights[name].add_(scale * (b @ a).to(weights[name].device))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from core.align.config import AlignConfig, GuardConfig
 from core.align.guards import EnsembleReward
@@ -94,6 +95,16 @@ def test_reward_rises_and_module_is_ordinary_again(tiny, tmp_path) -> None:
     for name in ("inner.weight", "outer.weight"):  # the adapters alone rebuild the shipped weights
         a, b = result.adapters[f"{name}.a"], result.adapters[f"{name}.b"]
         torch.testing.assert_close(base[name] + CONFIG.lora_alpha / CONFIG.lora_rank * b @ a, weights[name])
+
+
+def test_kept_policies_are_those_that_would_be_shipped(tiny, tmp_path) -> None:
+    """The report judges the averaged policy; the last one kept is the shipped one."""
+    _, result = start(tiny, tmp_path, replace(CONFIG, keep_every=4))
+    kept = sorted((tmp_path / "policies").iterdir())
+    assert [path.stem for path in kept] == ["000004", "000008", "000012"]
+    last = load_file(kept[-1])
+    assert last.keys() == result.adapters.keys()
+    assert all(torch.equal(last[name], value) for name, value in result.adapters.items())
 
 
 def test_hackable_reward_trips_the_guard(tiny, tmp_path) -> None:

@@ -1,0 +1,123 @@
+"""`python -m core align-report`: reward and judge of every kept policy of an alignment, and where they part."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from safetensors.torch import load_file
+
+from core.align.guards import EnsembleReward
+from core.align.parting import Look, picture, sentence
+from core.commands.console import ProgressLine
+from core.commands.evaluate import judge_functions, mean_reward
+from core.data.dataset import MotionSet, SetConfig, load_set
+from core.diffusion.rollout import SamplerConfig, sample_motions
+from core.metrics.retrieval import matching_distances
+from core.models.card import write_card
+from core.models.checkpoint import add_adapters, load_diffusion, load_judge, load_module
+from core.motion.files import atomic_write
+from core.text.encoder import load_text_encoder
+from core.train.loop import pick_device
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class AlignReport:
+    """Draw reward and judge of a finished alignment together; the judge only looks, nothing is trained."""
+
+    name: str = "aligned"  # folder below checkpoints and below runs
+    unseen: tuple[str, ...] = ()  # rewards below checkpoints that the run did not train on
+    split: str = "val"
+    prompts: int = 128
+    sampler: SamplerConfig = field(default_factory=lambda: SamplerConfig(12, solver="dpm++"))
+    archive: Path = Path("data/bandai-namco.npz")
+    checkpoints: Path = Path("checkpoints")
+    runs: Path = Path("runs")
+    device: str = "auto"
+
+
+def main(arguments: list[str]) -> None:
+    """Parse and run."""
+    config = tyro.cli(AlignReport, args=arguments, prog="python -m core align-report")
+    motions = load_set(config.archive, SetConfig(config.split, 300))
+    print(run(config, motions))
+
+
+def run(config: AlignReport, motions: MotionSet) -> str:
+    """What the card now says; writes curve.png and card.md of the checkpoint and report.json of the run.
+
+    A second call measures only policies that are new. Raises FileNotFoundError where no policy was kept.
+    """
+    folder, target = config.runs / config.name, config.checkpoints / config.name
+    policies = sorted((folder / "policies").glob("*.safetensors"))
+    if not policies:
+        raise FileNotFoundError(f"{folder / 'policies'} holds no policy. Align with --keep-every above 0.")
+    looks = measure(config, policies, motions, folder / "report.json")
+    described = json.loads((target / "config.json").read_text())
+    described["parting"] = sentence(looks)
+    image, text = picture(looks), json.dumps(described, indent=2)
+    atomic_write(target / "curve.png", lambda file: file.write(image))
+    atomic_write(target / "config.json", lambda file: file.write(text.encode()))
+    write_card(target, described.get("command", "python -m core align"))
+    return described["parting"]
+
+
+def measure(config: AlignReport, policies: Sequence[Path], motions: MotionSet, store: Path) -> list[Look]:
+    """The base and every policy, in the order of their updates; what `store` already holds is not made again."""
+    settings = json.loads(json.dumps(asdict(config), default=str))
+    found: dict[str, Any] = json.loads(store.read_text()) if store.exists() else {}
+    if found.get("settings") != settings:
+        found = {"settings": settings, "looks": {}}
+    observer, report = _Observer(config, motions), ProgressLine("looking at policies")
+    for done, policy in enumerate([None, *policies]):
+        update = int(policy.stem) if policy else 0
+        if str(update) not in found["looks"]:
+            found["looks"][str(update)] = asdict(observer.look(update, policy))
+            text = json.dumps(found)
+            atomic_write(store, lambda file, text=text: file.write(text.encode()))
+        report(done + 1, len(policies) + 1, {})
+    return sorted((Look(**look) for look in found["looks"].values()), key=lambda look: look.update)
+
+
+class _Observer:
+    """Fixed prompts and noise, the rewards of a run and the judge."""
+
+    def __init__(self, config: AlignReport, motions: MotionSet) -> None:
+        described = json.loads((config.checkpoints / config.name / "config.json").read_text())
+        training, align = described["training"], described["training"]["align"]
+        rank = align["lora_rank"]
+        self.scale = training.get("keep", 1.0) * align["lora_alpha"] / rank if rank else None
+        self.sampler, device = config.sampler, pick_device(config.device)
+        self.base = load_diffusion(config.checkpoints, device, training.get("base", "base"))
+        self.encoder = getattr(self.base, "text_encoder", None) or load_text_encoder("minilm", device)
+        self.reward = EnsembleReward([load_module(config.checkpoints / name, device) for name in training["rewards"]])
+        self.unseen = {name: load_module(config.checkpoints / name, device) for name in config.unseen}
+        self.judge = judge_functions(load_judge(config.checkpoints, device))
+        rows = np.linspace(0, len(motions) - 1, min(config.prompts, len(motions))).astype(int)
+        self.captions = [motions.captions[i][0] for i in rows]
+        self.frames = [int(motions.lengths[i]) for i in rows]
+        self.text = self.judge.text(self.captions)
+
+    def look(self, update: int, policy: Path | None) -> Look:
+        """Figures of a policy as it would be shipped; None is the base."""
+        model = self.base
+        if policy is not None:
+            model, tensors = copy.deepcopy(self.base), load_file(policy)
+            if self.scale is None:
+                model.denoiser.load_state_dict(tensors)
+            else:
+                add_adapters(model.denoiser, tensors, self.scale)
+        seeds = list(range(len(self.captions)))
+        motions = sample_motions(model, self.encoder, self.captions, self.frames, seeds, self.sampler, batch_size=32)
+        distances = matching_distances(self.text, self.judge.motion(motions)).round(5).tolist()
+        unseen = {n: mean_reward(r, motions, self.captions, self.encoder) for n, r in self.unseen.items()}
+        return Look(update, mean_reward(self.reward, motions, self.captions, self.encoder), unseen, distances)
