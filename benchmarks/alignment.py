@@ -1,8 +1,9 @@
 """EasyTune and its rivals from the same base, reward, prompts and seeds: memory, time, and what the judge says.
 
     python -m benchmarks.alignment                     # everything, overnight on a CPU; run again after a kill
+    python -m benchmarks.alignment --scale laptop      # the same in an hour or so: small batches, short curves
     python -m benchmarks.alignment --stages cost       # memory and time only, minutes
-    python -m benchmarks.alignment --ablation          # EasyTune with each guard on and off
+    python -m benchmarks.alignment --ablation          # EasyTune with each guard alone; benchmarks.guards: all but one
     python -m benchmarks.alignment --smoke             # does it run? needs the checkpoints, not the archive
 
 The judge (checkpoints/judge) is no part of any training here. Writes report.md, report.json and curves.png to --out;
@@ -23,10 +24,10 @@ if not __package__:  # python benchmarks/alignment.py
 
 import tyro
 
-from benchmarks.alignment_cost import in_fresh_process
+from benchmarks.alignment_cost import in_fresh_process, measure_cost
 from benchmarks.alignment_curves import Curve, Exam, make_exam
 from benchmarks.alignment_report import cost_headline, curve_headline, markdown, picture
-from benchmarks.alignment_setup import Benchmark, World, lasting, load_world, tiny
+from benchmarks.alignment_setup import Benchmark, World, lasting, load_world, scaled
 from benchmarks.generation import machine
 from core.commands.console import ProgressLine
 from core.models.checkpoint import fingerprint
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         config = tyro.cli(Benchmark, args=arguments, prog="python -m benchmarks.alignment")
-        results = run(tiny(config) if config.smoke else config)
+        results = run(scaled(config))
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -86,12 +87,15 @@ def _store(path: Path, value: Any) -> None:
 
 
 def measure_costs(config: Benchmark, cells: Path) -> None:
-    """Memory and time of every row that has none yet; rows that were killed are tried again."""
-    report = ProgressLine("memory and time")
+    """Memory and time of every row that has none yet; rows that were killed are tried again.
+
+    Each has a process of its own, but in a smoke run, whose figures mean nothing.
+    """
+    report, measure = ProgressLine("memory and time"), measure_cost if config.smoke else in_fresh_process
     for done, name in enumerate(config.names, start=1):
         path = cells / "cost" / f"{name}.json"
         if not path.exists() or "failed" in json.loads(path.read_text()):
-            _store(path, in_fresh_process(config, name))
+            _store(path, measure(config, name))
         report(done, len(config.names), name)
 
 

@@ -99,6 +99,7 @@ class Benchmark:
     out: Path = Path("outputs/benchmark-alignment")
     device: str = "auto"
     threads: int = 0  # CPU threads; 0 leaves PyTorch's choice
+    scale: Literal["full", "laptop"] = "full"  # laptop: all rows and 3 seeds in 60-90 minutes on 2 cores
     smoke: bool = False  # tiny settings, motions of the base in place of the archive: does everything run?
     align: AlignConfig = field(default_factory=lambda: AlignConfig(steps=50, last_k=None, guards=BARE))  # of all rows
 
@@ -121,6 +122,20 @@ class Benchmark:
     def seconds_of(self, name: str) -> float:
         """Training time of one curve of a row."""
         return 60 * self.minutes_of.get(name, self.minutes)
+
+
+def scaled(config: Benchmark) -> Benchmark:
+    """The settings of --scale and --smoke."""
+    if config.smoke:
+        return tiny(config)
+    return laptop(config) if config.scale == "laptop" else config
+
+
+def laptop(config: Benchmark) -> Benchmark:
+    """The settings of --scale laptop: T stays 50; smaller batches, fewer prompts, shorter curves with fewer points."""
+    align = replace(config.align, batch=8, micro_batch=4)
+    small = {"minutes": 1.5, "minutes_of": {"draft-50": 4.5}, "points": 6, "earliest": 0.1, "repeats": 1}
+    return replace(config, **small, prompts=48, test_prompts=96, align=align)  # type: ignore[arg-type]
 
 
 def tiny(config: Benchmark) -> Benchmark:
@@ -178,7 +193,7 @@ class World:
         guards = replace(config.align.guards, **{**variant.guards, **ceiling})  # type: ignore[arg-type]
         return replace(
             config.align, method=variant.method, steps=steps, last_k=variant.trained_steps(steps), seed=seed,
-            guards=guards, lr=config.lr_of.get(name, config.align.lr), updates=10**7, save_every=10**7,
+            guards=guards, lr=config.lr_of.get(name, config.align.lr), updates=10**7, save_every=10**7, keep_every=0,
         )  # fmt: skip
 
     def batches(self, seed: int) -> Callable[[int], AlignBatch]:

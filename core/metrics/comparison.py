@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from core.metrics.distribution import fid
-from core.metrics.intervals import LEVEL, PairedDifference, paired_bootstrap, paired_difference
+from core.metrics.intervals import LEVEL, PairedDifference, paired_bootstrap, paired_difference, share
 from core.metrics.retrieval import matching_distances
 
 RESAMPLES = 100  # of FID, for its standard error
@@ -35,20 +35,25 @@ def take_figures(text: np.ndarray, embedding: np.ndarray, hits: np.ndarray | Non
 
 def compare(a: Takes, b: Takes, real: np.ndarray, rng: np.random.Generator, pairs: int) -> dict[str, PairedDifference]:
     """Figures of b less those of a. real: (N, E) embeddings of the real motions; pairs: of prompts, for Diversity."""
-    found = {
-        metric: _by_prompt(metric, a.by_prompt[metric], b.by_prompt[metric], rng)
-        for metric in a.by_prompt
-        if metric in b.by_prompt
-    }
+    found = {}
+    for metric in a.by_prompt:
+        before, after = _means(a.by_prompt[metric], b.by_prompt[metric])
+        if len(before) > 1:  # a metric may be defined for no prompt
+            paired = (
+                paired_bootstrap(before, after, rng) if metric == "near_miss_1" else paired_difference(before, after)
+            )
+            found[metric] = paired
     found["fid"] = fid_difference(a.embeddings, b.embeddings, real, rng)
     found["diversity"] = diversity_difference(a.embeddings, b.embeddings, rng, pairs)
     return found
 
 
-def _by_prompt(metric: str, a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> PairedDifference:
-    both = ~(np.isnan(a) | np.isnan(b)).all(0)
-    means = [np.nanmean(np.where(np.isnan(a) | np.isnan(b), np.nan, x)[:, both], axis=0) for x in (a, b)]
-    return paired_bootstrap(*means, rng) if metric == "near_miss_1" else paired_difference(*means)
+def _means(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means over the repeats (R, N) in which both are defined, for the prompts that have one."""
+    undefined = np.isnan(a) | np.isnan(b)
+    prompts = ~undefined.all(0)
+    before, after = (np.nanmean(np.where(undefined, np.nan, x)[:, prompts], axis=0) for x in (a, b))
+    return before, after
 
 
 def fid_difference(a: np.ndarray, b: np.ndarray, real: np.ndarray, rng: np.random.Generator) -> PairedDifference:
@@ -62,7 +67,7 @@ def fid_difference(a: np.ndarray, b: np.ndarray, real: np.ndarray, rng: np.rando
     mean, before = change(np.arange(n))
     spread = np.std([change(rng.integers(0, n, n))[0] for _ in range(RESAMPLES)], ddof=1)
     half = float(stats.norm.ppf(0.5 + LEVEL / 2) * spread)
-    return PairedDifference(mean, mean - half, mean + half, mean / before if before > 0 else float("nan"), n)
+    return PairedDifference(mean, mean - half, mean + half, share(mean, before), n)
 
 
 def diversity_difference(a: np.ndarray, b: np.ndarray, rng: np.random.Generator, pairs: int) -> PairedDifference:

@@ -22,7 +22,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Mean of b - a over the same prompts with interval [low, high], and as a share of a's mean."""
+    """Mean of b - a over the same prompts with interval [low, high], and as a share of a's mean (NaN if that is 0)."""
 
     mean: float
     low: float
@@ -48,6 +48,11 @@ def t_interval(values: Sequence[float] | np.ndarray, level: float = LEVEL) -> In
     return Interval(float(x.mean()), float(half), len(x))
 
 
+def share(change: float, reference: float) -> float:
+    """A change as a share of what was there; NaN where that was nothing."""
+    return change / reference if reference else float("nan")
+
+
 def _paired(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, float]:
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.shape != b.shape or a.ndim != 1 or len(a) < 2:
@@ -60,7 +65,7 @@ def paired_difference(a: np.ndarray, b: np.ndarray, level: float = LEVEL) -> Pai
     difference, reference = _paired(a, b)
     interval = t_interval(difference, level)
     low, high = interval.mean - interval.half, interval.mean + interval.half
-    return PairedDifference(interval.mean, low, high, interval.mean / reference, interval.n)
+    return PairedDifference(interval.mean, low, high, share(interval.mean, reference), interval.n)
 
 
 def paired_bootstrap(
@@ -72,4 +77,4 @@ def paired_bootstrap(
     means = difference[picks].mean(1)
     low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
     mean = float(difference.mean())
-    return PairedDifference(mean, float(low), float(high), mean / reference, len(difference))
+    return PairedDifference(mean, float(low), float(high), share(mean, reference), len(difference))

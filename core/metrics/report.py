@@ -134,7 +134,8 @@ def difference_table(name: str, changes: Mapping[str, PairedDifference], rows: T
         change, (title, direction) = changes[metric], METRICS[metric]
         word = verdict(metric, change, rows[before][metric].mean, rows[REAL][metric].mean)
         published = f"{PUBLISHED[metric]:+.1%}" if metric in PUBLISHED else ""
-        figures = f"{change.mean:+.4f} | [{change.low:+.4f}, {change.high:+.4f}] | {change.relative:+.1%}"
+        relative = "–" if math.isnan(change.relative) else f"{change.relative:+.1%}"
+        figures = f"{change.mean:+.4f} | [{change.low:+.4f}, {change.high:+.4f}] | {relative}"
         lines.append(f"| {title} {ARROWS[direction]} | {figures} | {word} | {published} |")
     beside = [f"{row} {rows[row]['diversity'].mean / rows[REAL]['diversity'].mean - 1:+.1%}" for row in (before, after)]
     return "\n".join(lines) + f"\n\nDiversity beside that of real motions: {', '.join(beside)}.\n"

@@ -1,0 +1,189 @@
+"""What each guard of EasyTune is worth: all of them, all but one, none, after the same number of updates.
+
+    python -m benchmarks.guards              # about an hour on two cores; run again after a kill
+    python -m benchmarks.guards --smoke      # does it run? needs the checkpoints, not the archive
+
+Reward, judge, skating and acceleration of fixed validation prompts beside the base. Writes report.md and rows.json to
+--out. The run of "all" also gives "no keep": shipping the whole change in place of a share needs no other training.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from benchmarks.alignment_curves import Exam, make_exam
+from benchmarks.alignment_setup import Benchmark, World, load_world
+from core.align.config import AlignConfig, GuardConfig
+from core.align.run import align
+from core.align.schedule import from_diffusers
+from core.commands.console import ProgressLine
+from core.diffusion.rollout import SamplerConfig, make_scheduler
+from core.metrics.intervals import paired_difference
+from core.models.checkpoint import add_adapters, fingerprint
+from core.motion.files import atomic_write
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is switched off: settings of GuardConfig and AlignConfig, the ensemble, the kept share."""
+
+    guards: Mapping[str, Any] = field(default_factory=dict)
+    align: Mapping[str, Any] = field(default_factory=dict)
+    ensemble: bool = True
+    keep: bool = True
+
+
+ROWS = {
+    "all": Row(),
+    "no anchor": Row({"anchor_weight": 0.0}),
+    "no EMA": Row({"ema": 0.0}),
+    "no ensemble": Row(ensemble=False),
+    "no saturation": Row({"saturation": None}),
+    "no physical term": Row({"physical_weight": 0.0}),
+    "no alpha_bar weight": Row(align={"noise_power": 0.0}),
+    "no keep": Row(keep=False),
+    "none": Row(
+        {"anchor_weight": 0.0, "ema": 0.0, "saturation": None, "physical_weight": 0.0},
+        {"noise_power": 0.0},
+        ensemble=False,
+        keep=False,
+    ),
+}
+FIGURES = {"reward": "reward", "mm_dist": "MM-Dist", "fid": "FID", "skating": "skating, m/s", "acceleration": "m/s²"}
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """EasyTune with all guards, all but one, and none."""
+
+    rows: tuple[str, ...] = tuple(ROWS)
+    rewards: tuple[str, ...] = ("reward", "reward-b")  # of the ensemble; the first one is used alone without it
+    keep: float = 0.4  # share of the change that is shipped
+    prompts: int = 128  # of the validation split
+    train_items: int = 6000
+    archive: Path = Path("data/bandai-namco.npz")
+    checkpoints: Path = Path("checkpoints")
+    out: Path = Path("outputs/benchmark-guards")
+    device: str = "auto"
+    threads: int = 0
+    smoke: bool = False  # tiny settings, motions of the base in place of the archive
+    align: AlignConfig = field(
+        default_factory=lambda: AlignConfig(
+            updates=40, keep_every=0, guards=GuardConfig(physical_weight=0.1, monitor_every=0)
+        )
+    )  # with all guards; saturation is set to the mean reward of real motions
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.rows if name not in ROWS]
+        if unknown:
+            raise ValueError(f"rows={unknown} are unknown. Choose from {', '.join(ROWS)}.")
+
+    def world(self) -> Benchmark:
+        """The models and prompts of the alignment benchmark."""
+        sampler = SamplerConfig(2 if self.smoke else 12, solver="dpm++")
+        return Benchmark(
+            rewards=self.rewards[:1], ensemble=self.rewards, prompts=self.prompts, train_items=self.train_items,
+            archive=self.archive, checkpoints=self.checkpoints, device=self.device, threads=self.threads,
+            smoke=self.smoke, sampler=sampler, align=self.align,
+        )  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print, write; returns the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        config = tyro.cli(Ablation, args=arguments, prog="python -m benchmarks.guards")
+        print(run(tiny(config) if config.smoke else config))
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on where it left off", file=sys.stderr)
+        return 130
+    return 0
+
+
+def tiny(config: Ablation) -> Ablation:
+    """The settings of --smoke: every row, almost no work."""
+    return replace(config, prompts=8, align=replace(config.align, steps=2, last_k=1, batch=2, updates=1))
+
+
+def run(config: Ablation) -> str:
+    """The table; rows already in --out are not made again. ValueError where --out holds other settings."""
+    store = config.out / "rows.json"
+    names = ("vae", "base", "judge", *config.rewards)
+    weights = {name: fingerprint(config.checkpoints / name) for name in names}
+    settings = json.loads(json.dumps({"align": asdict(config.align), "keep": config.keep, "weights": weights}))
+    found = json.loads(store.read_text()) if store.exists() else {"settings": settings, "rows": {}}
+    if found["settings"] != settings:
+        raise ValueError(f"{config.out} holds results of other settings. Choose another --out.")
+    missing = [name for name in ("base", *config.rows) if name not in found["rows"]]
+    world = load_world(config.world(), prompts=True) if missing else None
+    exam = make_exam(world, "val", config.prompts) if world else None
+    for name in missing:
+        assert world is not None and exam is not None
+        found["rows"][name] = measure(config, name, world, exam)
+        text = json.dumps(found)
+        atomic_write(store, lambda file, text=text: file.write(text.encode()))
+    report = table(found["rows"], config.align.updates)
+    atomic_write(config.out / "report.md", lambda file: file.write(report.encode()))
+    return report
+
+
+def measure(config: Ablation, name: str, world: World, exam: Exam) -> dict[str, Any]:
+    """The exam of the base, or of one row after its updates."""
+    if name == "base":
+        return exam.mark(world.model)
+    row = ROWS[name]
+    settings = settings_of(config, row, world.ceiling)
+    folder = config.out / "runs" / ("all" if name == "no keep" else name.replace(" ", "-"))
+    result = align(
+        copy.deepcopy(world.model),
+        world.reward(row.ensemble),
+        from_diffusers(make_scheduler(SamplerConfig(settings.steps)), settings.eta),
+        world.batches(settings.seed),
+        settings,
+        folder,
+        callback=ProgressLine(name),
+    )
+    model, kept = copy.deepcopy(world.model), config.keep if row.keep else 1.0
+    add_adapters(model.denoiser, result.adapters, kept * settings.lora_alpha / settings.lora_rank)
+    return exam.mark(model)
+
+
+def settings_of(config: Ablation, row: Row, ceiling: float) -> AlignConfig:
+    """The alignment of a row."""
+    guards = replace(config.align.guards, **{"saturation": ceiling, **row.guards})
+    return replace(config.align, guards=guards, **row.align)
+
+
+def table(rows: Mapping[str, Mapping[str, Any]], updates: int) -> str:
+    """Markdown: the base, then each row's change from it; MM-Dist with its 95 % interval, paired by prompt."""
+    base = rows["base"]
+    lines = [
+        f"EasyTune after {updates} batches of prompts; changes from the base on the same prompts and noise.\n",
+        f"| guards | {' | '.join(FIGURES.values())} |",
+        "| --- |" + " ---: |" * len(FIGURES),
+        f"| base | {' | '.join(f'{base[figure]:.4f}' for figure in FIGURES)} |",
+    ]
+    for name, figures in rows.items():
+        if name == "base":
+            continue
+        paired = paired_difference(base["distances"], figures["distances"])
+        cells = {figure: f"{figures[figure] - base[figure]:+.4f}" for figure in FIGURES}
+        cells["mm_dist"] += f" [{paired.low:+.4f}, {paired.high:+.4f}]"
+        lines.append(f"| {name} | {' | '.join(cells.values())} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
