@@ -59,9 +59,10 @@ def main(arguments: list[str]) -> None:
     if config.evaluator != "judge":
         from core.commands import evaluate_official
 
-        report = evaluate_official.run(config)
-        report.save(config.out, f"{config.split}-{config.evaluator}")
-        print(paper_table(report))
+        for split in config.split:
+            report = evaluate_official.run(config, split)
+            report.save(config.out, f"{split}-{config.evaluator}")
+            print(paper_table(report))
         return
     for name, part in reported_sets(config).items():
         for split in config.split:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from core.commands.evaluate import Evaluate
 
 
-def run(config: Evaluate) -> EvaluationReport:
+def run(config: Evaluate, split: str) -> EvaluationReport:
     """Needs a prepared archive of tagged captions, an imported evaluator and its word vectors; raises naming each."""
     if not is_prepared(config.archive):
         raise ValueError(
@@ -41,7 +41,7 @@ def run(config: Evaluate) -> EvaluationReport:
     judge = load_module(folder, device)
     if not isinstance(judge, T2mJudge):
         raise ValueError(f"{folder} holds a {type(judge).__name__}, no evaluator. See `import-weights t2m-evaluator`.")
-    motions = load_motions(config.archive, config.split)
+    motions = load_motions(config.archive, split)
     if (width := motions[0].features.shape[1]) != judge.config.features:
         raise ValueError(f"{folder} reads {judge.config.features} features, {config.archive} has {width}.")
     if config.versions and width != N_FEATURES:
