@@ -35,7 +35,7 @@ def unpack_dataset(path: Path, folder: Path) -> Path:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
             if size > MAX_UNPACKED_BYTES:
-                raise ValueError(f"{path.name} holds {size / 2**30:.1f} GiB. At most 4 GiB can be imported.")
+                raise ValueError(f"{path.name} holds {size:,} bytes. At most {MAX_UNPACKED_BYTES:,} can be imported.")
             archive.extractall(folder)
     except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:  # encrypted: RuntimeError
         raise ValueError(f"{path.name} is no zip file that can be read ({error}). Give an exported dataset.") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from core.__main__ import main
 from core.body.ik import pose_from_features
 from core.body.skinning import forward_joints
 from core.body.smpl_files import load_body
+from core.engine import Engine
+from core.exports_batch import zip_exports
 from core.motion.features import recover_joints
 from core.preference.dataset import import_dataset, read_dataset, write_dataset
 from core.preference.dataset_card import CardFacts
@@ -24,6 +27,7 @@ from core.preference.motions import MotionFiles
 from core.preference.report import PreferenceReport
 from core.preference.store import PreferenceStore, default_database
 from core.preference.types import Pair, Take, now
+from core.settings import Settings
 
 TAKE = Take("a person waves", 3, 40, 12, 2.5, "dpm++", "base", "0123456789abcdef", "minilm", "cpu", "0.1", "2.13", "")
 
@@ -200,6 +204,22 @@ def test_commands_export_report_and_import(arena: Path, tmp_path: Path, capsys: 
     assert main(["report", "--data-dir", str(tmp_path / "none")]) == 1
     assert main(["import-preferences", str(tmp_path / "none")]) == 1
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_batch_refuses_what_is_no_batch(arena: Path, tmp_path: Path) -> None:
+    """Prevents an empty zip that looks like an export, and half a file after a refusal."""
+    engine, target = Engine(Settings(data_dir=arena)), tmp_path / "batch.zip"
+    for ids, kinds, sentence in (
+        ([], ["npy"], "nothing to export"),
+        (["pair0"], [], "nothing to export"),
+        (["pair0"], ["fbx"], "kind='fbx' is unknown"),
+        (["pair0", "nopair"], ["npy"], "Pair 'nopair' is unknown"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            zip_exports(engine, ids, kinds, target)
+    assert not list(tmp_path.iterdir())
+    with zipfile.ZipFile(zip_exports(engine, ["pair0", "pair1"], ["npy", "joints"], target)) as archive:
+        assert len(archive.namelist()) == 2 * 2 * 2 + 1 and "aligned" not in archive.read("index.csv").decode()
 
 
 def test_command_exports_one_all_and_files(arena: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
