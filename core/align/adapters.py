@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -53,11 +54,11 @@ class AdaptedLinear(nn.Linear):
     """A Linear with an adapter; what Lora makes of nn.Linear and `merge` turns back."""
 
     def forward(self, x: Tensor) -> Tensor:
-        stored = self.parametrizations["weight"]  # type: ignore[index]
-        adapter = stored[0]
+        stored = cast(parametrize.ParametrizationList, cast(nn.ModuleDict, self.parametrizations)["weight"])
+        adapter = cast(LowRank, stored[0])
         if not (adapter.enabled and torch.is_grad_enabled()):
             return F.linear(x, self.weight, self.bias)
-        frozen = F.linear(x, stored.original, self.bias)
+        frozen = F.linear(x, cast(Tensor, stored.original), self.bias)
         thin = F.linear(x, adapter.a).flatten(0, -2)  # (N, rank)
         return torch.addmm(frozen.flatten(0, -2), thin, adapter.b.t(), alpha=adapter.scale).view_as(frozen)
 
@@ -143,7 +144,7 @@ class Lora:
                 merged = getattr(owner, weight).clone()
             parametrize.remove_parametrizations(owner, weight, leave_parametrized=False)
             if type(owner) is AdaptedLinear:
-                owner.__class__ = nn.Linear
+                owner.__class__ = nn.Linear  # type: ignore[assignment]
             with torch.no_grad():
                 getattr(owner, weight).copy_(merged)
         self.adapters = {}
