@@ -16,7 +16,7 @@ from core.metrics.distribution import fid
 from core.metrics.intervals import LEVEL, PairedDifference, paired_bootstrap, paired_difference, share
 from core.metrics.retrieval import matching_distances
 
-RESAMPLES = 50  # of FID, for its standard error (known to a tenth)
+RESAMPLES = 200  # of FID, for its standard error
 
 
 @dataclass(frozen=True)
