@@ -9,6 +9,7 @@ import sys
 COMMANDS = {
     "prepare": "turn a motion dataset into one compact archive",
     "train": "train vae, base, mdm, reward or judge",
+    "refine": "sharpen a reward on its own retrieval failures (SPL), no votes needed",
     "align": "fine-tune the base model on the reward (easytune, draft, alignprop, drtune, refl)",
     "align-report": "reward and judge of an alignment, drawn together; the card tells where they part",
     "evaluate": "measure models with the judge and physical metrics",

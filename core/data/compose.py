@@ -115,13 +115,19 @@ class Composer:
     def of_clip(self, index: int) -> Recipe | None:
         """The plain single of one clip, its first 9.8 s; None when shorter than 2.0 s."""
         frames = min(len(self.clips[index]), MAX_FRAMES + 1)
-        return Recipe("single", (self._part(index, 0, frames, False, "normal"),)) if frames > MIN_FRAMES else None
+        return Recipe("single", (self.part_of(index, 0, frames, False, "normal"),)) if frames > MIN_FRAMES else None
 
-    def _part(self, index: int, start: int, frames: int, mirror: bool, tempo: str) -> Part:
+    def part_of(self, index: int, start: int, frames: int, mirror: bool, tempo: str) -> Part:
+        """A window of clip `index` with the segment that names what it then shows."""
         clip = self.clips[index]
         action = action_of(clip.content)
         segment = Segment(mirror_action(action) if mirror else action, style_of(clip.style), tempo)
         return Part(index, start, frames, mirror, tempo, segment)
+
+    def clip_of(self, action: str, style: str) -> int | None:
+        """A random clip of this action, as recorded, and style; None where there is none."""
+        found = self._by_style.get((action, style))
+        return self.rng.choice(found) if found else None
 
     def _window(self, index: int | None, longest: int, shortest: int) -> Part | None:
         """A random window of `shortest` to `longest` frames of the result; None without a clip or for a short one."""
@@ -136,7 +142,7 @@ class Composer:
         if action_of(self.clips[index].content) in (*LOWER_ACTIONS, "dash", "dance") and self.rng.random() < 0.5:
             frames = self.rng.randint(low, frames)
         start = self.rng.randint(0, available - frames)
-        part = self._part(index, start, frames, self.rng.random() < self.mix.mirror, tempo)
+        part = self.part_of(index, start, frames, self.rng.random() < self.mix.mirror, tempo)
         return None if (part.segment.action, part.segment.style) in self.held_out else part
 
     def _pick(self, actions: Sequence[str] | None = None, style: str | None = None) -> int | None:

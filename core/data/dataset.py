@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Protocol
 
 import numpy as np
 
@@ -51,10 +51,14 @@ def features_of(recipe: Recipe, clips: Sequence[Clip], rest: np.ndarray) -> np.n
 
 def draw_recipes(clips: Sequence[Clip], config: SetConfig) -> list[Recipe]:
     """Every clip that fits as it is, then config.items drawn ones; held-out combinations only in their own split."""
-    held_out = frozenset() if config.split == "heldout" else HELD_OUT
-    composer = Composer(clips, config.mix, config.seed, held_out)
+    composer = Composer(clips, config.mix, config.seed, held_out_of(config.split))
     plain = [recipe for i in range(len(clips)) if (recipe := composer.of_clip(i)) is not None]
     return plain + [composer.draw() for _ in range(config.items)]
+
+
+def held_out_of(split: str) -> frozenset[tuple[str, str]]:
+    """(action, style) combinations that no recipe of the split may hold."""
+    return frozenset() if split == "heldout" else HELD_OUT
 
 
 _WORKER: dict[str, object] = {}
@@ -71,12 +75,38 @@ def _work(recipe: Recipe, dtype: type) -> np.ndarray:
 def build_set(
     archive: ClipArchive, config: SetConfig, workers: int = 2, callback: Callable[[int, int, str], None] | None = None
 ) -> MotionSet:
-    """Draw, realise and caption a set. Training sets are float16 (0.05 % of a value), others float32.
+    """Draw, realise and caption a set.
 
     Raises ValueError for an unknown split or one whose clips are too short.
     """
+    return realize_set(archive, config, draw_recipes(archive.of(config.split), config), workers, callback)
+
+
+class Described(Protocol):
+    """What a configuration of a set says of it."""
+
+    @property
+    def split(self) -> str: ...
+
+    @property
+    def captions(self) -> int: ...
+
+    @property
+    def seed(self) -> int: ...
+
+
+def realize_set(
+    archive: ClipArchive,
+    config: Described,
+    recipes: Sequence[Recipe],
+    workers: int = 2,
+    callback: Callable[[int, int, str], None] | None = None,
+) -> MotionSet:
+    """Features and captions of recipes; those that turn out too short are left out.
+
+    Training sets are float16 (0.05 % of a value), others float32.
+    """
     clips = archive.of(config.split)
-    recipes = draw_recipes(clips, config)
     work = partial(_work, dtype=np.float16 if config.split == "train" else np.float32)
     parts: list[np.ndarray] = []
     with ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(clips, archive.rest)) as pool:
@@ -113,13 +143,25 @@ def load_set(
         return mix(sets, list(weights.values()) if config.split == "train" else [1.0] * len(sets))
     if is_prepared(archive_path):
         return _of_263(load_prepared(archive_path, config.split), archive_path)
+    return cached_set(
+        archive_path,
+        config,
+        config.split,
+        lambda: build_set(load_archive(archive_path), config, callback=callback),
+    )
+
+
+def cached_set(archive_path: Path, config: Any, name: str, build: Callable[[], MotionSet]) -> MotionSet:
+    """The set that `build` makes of an archive and a dataclass `config`; kept in `cache/` beside it as name-key.npz.
+
+    Raises ValueError naming a damaged cache file, and what `build` raises.
+    """
     archive_hash = hashlib.sha256(archive_path.read_bytes()).hexdigest() if archive_path.exists() else ""
-    archive = load_archive(archive_path)
     key = hashlib.sha256(repr((FORMAT, archive_hash, sorted(asdict(config).items()))).encode()).hexdigest()[:16]
-    path = archive_path.parent / "cache" / f"{config.split}-{key}.npz"
+    path = archive_path.parent / "cache" / f"{name}-{key}.npz"
     if not path.exists():
-        log.info("building the %s set (%d items)", config.split, config.items)
-        made = build_set(archive, config, callback=callback)
+        log.info("building the set %s", path.name)
+        made = build()
         atomic_write(path, partial(_write_set, made))
     return _read_set(path)
 

@@ -112,6 +112,14 @@ class CaptionCache:
         offsets[1:] = torch.tensor([len(row) for row in rows]).cumsum(0)
         return cls(distinct, torch.cat(rows), offsets, pooled)
 
+    @classmethod
+    def merge(cls, caches: Sequence[CaptionCache]) -> CaptionCache:
+        """One cache of all captions; of one that several hold, the last counts."""
+        lengths = torch.cat([cache.offsets.diff() for cache in caches])
+        captions = [caption for cache in caches for caption in cache.captions]
+        tokens, pooled = (torch.cat([getattr(cache, name) for cache in caches]) for name in ("tokens", "pooled"))
+        return cls(captions, tokens, torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]), pooled)
+
     def gather(self, indices: Sequence[int] | Tensor) -> TextFeatures:
         """Features of captions `indices`, padded to the longest of them: (B, S, D), (B, S), (B, D)."""
         rows = torch.as_tensor(indices, dtype=torch.long)

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -104,7 +104,14 @@ class TrainJudge:
     )
 
 
-TrainConfig = TrainVae | TrainBase | TrainMdm | TrainReward | TrainJudge
+class TrainConfig(Protocol):
+    """What a configuration of any training has; a dataclass."""
+
+    @property
+    def data(self) -> DataConfig: ...
+
+    @property
+    def loop(self) -> LoopConfig: ...
 
 
 def motion_sets(data: DataConfig) -> tuple[MotionSet, MotionSet]:
@@ -138,15 +145,23 @@ def encode_set(vae: MotionVae, motions: MotionSet) -> list[Tensor]:
     return out
 
 
-def _run(name: str, task: Task, config: TrainConfig, callback: Callback | None) -> tuple[nn.Module, float]:
-    """The averaged model and the minutes that all its training took, earlier runs of the same folder included."""
+def run_task(name: str, task: Task, config: TrainConfig, callback: Callback | None) -> tuple[nn.Module, float]:
+    """Train in runs/<name>; the averaged model and the minutes it took, earlier runs of the same folder included."""
     trainer = Trainer(task, config.loop, config.data.runs / name, config_of(config))
     return trainer.run(callback), round(trainer.seconds / 60, 1)
 
 
-def _save(
-    name: str, task: Task, config: TrainConfig, trained: nn.Module, minutes: float, command: str | None = None
+def save_trained(
+    name: str,
+    task: Task,
+    config: TrainConfig,
+    trained: nn.Module,
+    minutes: float,
+    command: str | None = None,
+    folder: Path | None = None,
 ) -> None:
+    """Write a checkpoint with its card: checkpoints/<name>, or another folder; `command` is "train <name>" if None."""
+    folder = folder or config.data.checkpoints / name
     with torch.no_grad():
         validation = {k: round(v, 5) for k, v in task.validate(trained).items()}
     device = next(trained.parameters()).device
@@ -158,8 +173,8 @@ def _save(
         "note": config.loop.note or None,
     }
     meta = {**facts, "validation": validation, "training": config_of(config)}
-    save_checkpoint(config.data.checkpoints / name, trained, meta)
-    write_card(config.data.checkpoints / name, f"python -m core train {command or name}")
+    save_checkpoint(folder, trained, meta)
+    write_card(folder, f"python -m core {command or f'train {name}'}")
 
 
 def train_vae(config: TrainVae, callback: Callback | None = None) -> None:
@@ -169,9 +184,9 @@ def train_vae(config: TrainVae, callback: Callback | None = None) -> None:
     train, val = motion_sets(config.data)
     model = MotionVae(config.model).to(pick_device(loop.device))
     task = VaeTask(model, train, val, loop.batch_size, loop.seed, config.loss)
-    trained, minutes = _run("vae", task, config, callback)
+    trained, minutes = run_task("vae", task, config, callback)
     _measure_latents(cast(MotionVae, trained), train)
-    _save("vae", task, config, trained, minutes)
+    save_trained("vae", task, config, trained, minutes)
 
 
 @torch.no_grad()
@@ -200,7 +215,7 @@ def train_base(config: TrainBase, callback: Callback | None = None) -> None:
     sets = [LatentSet(encode_set(vae, motions), CaptionTable(motions, cache)) for motions in (train, val)]
     null = load_text_encoder().encode([""])
     task = BaseTask(Denoiser(config.model).to(device), sets[0], sets[1], null, loop.batch_size, loop.seed)
-    _save("base", task, config, *_run("base", task, config, callback))
+    save_trained("base", task, config, *run_task("base", task, config, callback))
 
 
 def train_mdm(config: TrainMdm, callback: Callback | None = None) -> None:
@@ -214,7 +229,7 @@ def train_mdm(config: TrainMdm, callback: Callback | None = None) -> None:
     pairs = [(motions, CaptionTable(motions, cache)) for motions in (train, val)]
     model = MdmDiffusion(config.model).to(pick_device(loop.device))
     task = MdmTask(model, pairs[0], pairs[1], loop.batch_size, loop.seed)
-    _save("mdm", task, config, *_run("mdm", task, config, callback))
+    save_trained("mdm", task, config, *run_task("mdm", task, config, callback))
 
 
 def train_reward(config: TrainReward, callback: Callback | None = None) -> None:
@@ -225,8 +240,8 @@ def train_reward(config: TrainReward, callback: Callback | None = None) -> None:
     model = RewardModel(config.model).to(pick_device(loop.device))
     cache = caption_cache(config.data, train, val)
     task = RewardTask(model, train, val, cache, loop.batch_size, loop.seed)
-    command = f"reward --name {config.name} --loop.seed {loop.seed}"
-    _save(config.name, task, config, *_run(config.name, task, config, callback), command)
+    command = f"train reward --name {config.name} --loop.seed {loop.seed}"
+    save_trained(config.name, task, config, *run_task(config.name, task, config, callback), command)
 
 
 def train_judge(config: TrainJudge, callback: Callback | None = None) -> None:
@@ -236,7 +251,7 @@ def train_judge(config: TrainJudge, callback: Callback | None = None) -> None:
     train, val = motion_sets(config.data)
     model = Judge(JudgeConfig(vocabulary(train), width=config.width)).to(pick_device(loop.device))
     task = JudgeTask(model, train, val, loop.batch_size, loop.seed)
-    _save("judge", task, config, *_run("judge", task, config, callback))
+    save_trained("judge", task, config, *run_task("judge", task, config, callback))
 
 
 def vocabulary(motions: MotionSet) -> tuple[str, ...]:

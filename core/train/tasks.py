@@ -51,7 +51,7 @@ def _rng(seed: int, step: int, process: int) -> np.random.Generator:
     return np.random.default_rng((seed, step, process))
 
 
-def _unwrapped(model: nn.Module) -> Any:
+def unwrapped(model: nn.Module) -> Any:
     """The module inside a wrapper of several processes, or the model itself."""
     return getattr(model, "module", model)
 
@@ -94,11 +94,11 @@ class VaeTask:
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         """See vae_loss."""
-        return vae_loss(_unwrapped(model), *batch, self.weights)
+        return vae_loss(unwrapped(model), *batch, self.weights)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """See reconstruction_error."""
-        return reconstruction_error(_unwrapped(model), self.val)
+        return reconstruction_error(unwrapped(model), self.val)
 
 
 @torch.no_grad()
@@ -129,8 +129,10 @@ def meaning_ids(*sets: MotionSet) -> list[np.ndarray]:
 class CaptionTable:
     """Rows of a CaptionCache for every (motion, paraphrase) of a set."""
 
-    def __init__(self, motions: MotionSet, cache: CaptionCache) -> None:
-        self.rows = np.array([[cache.index[c] for c in row] for row in motions.captions])
+    def __init__(self, motions: MotionSet, cache: CaptionCache, first: bool = False) -> None:
+        """first: of every motion's paraphrases only the first is drawn."""
+        captions = [row[:1] for row in motions.captions] if first else motions.captions
+        self.rows = np.array([[cache.index[c] for c in row] for row in captions])
         self.cache = cache
 
     def draw(self, indices: np.ndarray, rng: np.random.Generator) -> TextFeatures:
@@ -240,6 +242,31 @@ class PairBatch:
     same: Tensor  # (B, B) bool, True where motion i and text j mean the same
 
 
+def collate_pairs(pairs: PairSet, indices: np.ndarray, rng: np.random.Generator, device: torch.device) -> PairBatch:
+    """Motions `indices` (B,) with one random caption each."""
+    features, lengths = to_tensors(pairs.motions, indices, device)
+    text = pairs.table.draw(indices, rng)
+    meanings = pairs.meanings[indices]
+    same = torch.from_numpy(meanings[:, None] == meanings[None]).to(device)
+    return PairBatch(features, lengths, text.to(device) if isinstance(text, TextFeatures) else text, same)
+
+
+class NearMisses:
+    """Groups of motions that do the same action, by fours."""
+
+    group = 4  # motions of one action drawn together
+
+    def __init__(self, motions: MotionSet) -> None:
+        _, self.action_of = np.unique([action_group(m) for m in motions.meanings], return_inverse=True)  # (N,)
+        order = np.argsort(self.action_of, kind="stable")
+        self.rows_of = np.split(order, np.cumsum(np.bincount(self.action_of))[:-1])
+
+    def draw(self, rng: np.random.Generator, groups: int) -> np.ndarray:
+        """Rows (groups * group,) by groups of one action; an action is drawn as often as it occurs."""
+        actions = self.action_of[rng.integers(0, len(self.action_of), groups)]
+        return np.array([rng.choice(self.rows_of[action], self.group) for action in actions], dtype=int).ravel()
+
+
 class PairTask:
     """What the reward and the judge share: pairs of motion and text. Side effect: sets the feature statistics."""
 
@@ -254,16 +281,11 @@ class PairTask:
         return self._collate(self.train, rng.integers(0, len(self.train.motions), self.size), rng)
 
     def _collate(self, pairs: PairSet, indices: np.ndarray, rng: np.random.Generator) -> PairBatch:
-        device = self.model.feature_mean.device
-        features, lengths = to_tensors(pairs.motions, indices, device)
-        text = pairs.table.draw(indices, rng)
-        meanings = pairs.meanings[indices]
-        same = torch.from_numpy(meanings[:, None] == meanings[None]).to(device)
-        return PairBatch(features, lengths, text.to(device) if isinstance(text, TextFeatures) else text, same)
+        return collate_pairs(pairs, indices, rng, self.model.feature_mean.device)
 
     def loss(self, model: nn.Module, batch: PairBatch) -> dict[str, Tensor]:
         """'loss', and 'top1': the share of texts whose nearest motion of the batch has the same meaning."""
-        inner = _unwrapped(model)
+        inner = unwrapped(model)
         motion, words = inner.embed_motion(batch.features, batch.lengths), inner.embed_text(batch.text)
         nearest = torch.cdist(words, motion).argmin(1)
         top1 = batch.same[torch.arange(len(batch.same), device=nearest.device), nearest].float().mean()
@@ -304,28 +326,20 @@ class JudgeTask(PairTask):
     """Margin loss over a batch, texts as words; half of a batch are near misses, by fours that do the same action."""
 
     near_miss_share = 0.5
-    group = 4  # motions of one action drawn together
 
     def __init__(self, model: Judge, train: MotionSet, val: MotionSet, size: int, seed: int) -> None:
         ids, val_ids = meaning_ids(train, val)
         pairs = PairSet(train, WordTable(train), ids)
         val_pairs = PairSet(val, WordTable(val), val_ids)
         super().__init__(model, pairs, val_pairs, size, seed + 1_000_003)  # other batches than the reward's
-        _, self.action_of = np.unique([action_group(m) for m in train.meanings], return_inverse=True)
-        order = np.argsort(self.action_of, kind="stable")
-        self.rows_of = np.split(order, np.cumsum(np.bincount(self.action_of))[:-1])
+        self.near = NearMisses(train)
 
     def batch(self, step: int, process: int, processes: int) -> PairBatch:
         """Random motions and groups of near misses, one random caption each."""
         rng = _rng(self.seed, step, process)
-        near = self.near_misses(rng, int(self.size * self.near_miss_share) // self.group)
+        near = self.near.draw(rng, int(self.size * self.near_miss_share) // self.near.group)
         anything = rng.integers(0, len(self.train.motions), self.size - len(near))
         return self._collate(self.train, np.concatenate([anything, near]), rng)
-
-    def near_misses(self, rng: np.random.Generator, groups: int) -> np.ndarray:
-        """Rows (groups * group,) by groups of one action; an action is drawn as often as it occurs."""
-        actions = self.action_of[rng.integers(0, len(self.train.motions), groups)]
-        return np.array([rng.choice(self.rows_of[action], self.group) for action in actions], dtype=int).ravel()
 
     def pair_loss(self, model: Any, motion: Tensor, words: Tensor, same: Tensor) -> Tensor:
         """See Judge.loss."""

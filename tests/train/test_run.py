@@ -14,13 +14,15 @@ from core.body.smpl_files import DEFAULT_BODY, load_body
 from core.data.clips import Clip, ClipArchive, save_archive
 from core.data.prepare import split_clips
 from core.diffusion.rollout import SamplerConfig, sample_motions
-from core.models.checkpoint import load_diffusion, load_judge, load_reward, load_vae
+from core.models.checkpoint import load_diffusion, load_judge, load_module, load_reward, load_vae
 from core.models.denoiser import DenoiserConfig
 from core.models.reward import RewardConfig
 from core.models.vae import VaeConfig
+from core.preference.mining import MiningConfig
 from core.text.encoder import load_text_encoder
 from core.train import run
 from core.train.loop import LoopConfig
+from core.train.refine import Refine, refine_reward
 from core.train.run import (
     DataConfig,
     TrainBase,
@@ -36,6 +38,7 @@ from core.train.run import (
     train_vae,
     vocabulary,
 )
+from core.train.spl_task import SplConfig
 
 LOOP = LoopConfig(steps=3, batch_size=4, warmup=1, ema=0.5, precision="fp32", device="cpu", log_every=1, save_every=2)
 
@@ -132,3 +135,22 @@ def test_vocabulary_is_the_sorted_words_of_the_captions(data) -> None:
     words = vocabulary(train)
     assert list(words) == sorted(set(words)) and {"person", "walks"} & set(words)
     assert all(word == word.lower() and word.isalpha() for word in words)
+
+
+def test_a_reward_refines_itself_into_a_folder_of_its_own(trained, data, tmp_path) -> None:
+    """Fails where the shipped weights are overwritten, or the normalisation is not the one they were trained with."""
+    spl = SplConfig(mining=MiningConfig(pool=4, texts=8, every=2))
+    config = Refine("reward", tmp_path / "sharper", data, 4, 2, 2, 2, spl, replace(LOOP, batch_size=8))
+    before = load_reward(trained).state_dict()
+    report = refine_reward(config)
+    assert set(report) == {"val"} and set(report["val"]) == {"before", "after"}
+    assert all(torch.equal(v, before[k]) for k, v in load_reward(trained).state_dict().items())
+    after = load_module(tmp_path / "sharper").state_dict()
+    torch.testing.assert_close(after["feature_mean"], before["feature_mean"])
+    assert any(not torch.equal(after[k], v) for k, v in before.items() if v.dim() > 1)
+    assert "core refine --name reward" in (tmp_path / "sharper" / "card.md").read_text()
+
+
+def test_only_a_reward_can_refine_itself(trained, data) -> None:
+    with pytest.raises(ValueError, match="judge holds a Judge; SPL refines a RewardModel"):
+        refine_reward(Refine("judge", data=data))

@@ -204,10 +204,10 @@ def test_pairs_belong_together_and_same_marks_equal_meanings(make_task, name, tr
 def test_half_of_the_judges_batch_are_near_misses(make_task, train_set) -> None:
     """Fails where the judge only meets random negatives: it would learn actions and neither style nor side."""
     task = make_task("judge")
-    near = task.near_misses(np.random.default_rng(0), 3)
+    near = task.near.draw(np.random.default_rng(0), 3)
     actions = [action_group(train_set.meanings[i]) for i in near]
-    assert len(near) == 3 * task.group
-    assert all(len(set(actions[i : i + task.group])) == 1 for i in range(0, len(near), task.group))
+    assert len(near) == 3 * task.near.group
+    assert all(len(set(actions[i : i + task.near.group])) == 1 for i in range(0, len(near), task.near.group))
 
 
 def test_meanings_are_numbered_over_all_sets(train_set, val_set) -> None:

@@ -1,0 +1,93 @@
+"""A shipped reward refines itself: SPL on near misses, measured before and after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from core.data.dataset import SetConfig, load_set
+from core.data.mixture import mix
+from core.data.motion_set import MotionSet
+from core.data.near_misses import NearMissConfig, load_near_misses
+from core.metrics.retrieval import NEAR_MISS_SIZE, POOL_SIZE
+from core.models.checkpoint import load_module
+from core.models.reward import RewardModel
+from core.text.encoder import CaptionCache
+from core.train.loop import Callback, LoopConfig, pick_device
+from core.train.run import DataConfig, caption_cache, motion_sets, run_task, save_trained
+from core.train.spl_task import HeldOut, SplConfig, SplTask, retrieval_figures
+
+
+@dataclass(frozen=True)
+class Refine:
+    """Sharpen a reward on its own retrieval failures (SPL), and tell what that changed."""
+
+    name: str = "reward"  # the checkpoint to start from
+    out: Path | None = None  # folder of the refined weights; <name>-spl beside it if not given
+    data: DataConfig = field(default_factory=lambda: DataConfig(train_items=6000, val_items=500))
+    near_pools: int = 1000  # pools of near misses made for training
+    held_out_pools: int = 150  # ... and for validation
+    near_size: int = NEAR_MISS_SIZE  # motions of such a pool
+    plain_size: int = POOL_SIZE  # motions of a plain pool, when measured
+    spl: SplConfig = field(default_factory=SplConfig)
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(
+            steps=400, batch_size=96, learning_rate=3e-4, warmup=40, ema=0.98, save_every=50, validate_every=200
+        )
+    )
+    test: bool = False  # measure on the test split as well; only when everything has been decided
+
+    @property
+    def folder(self) -> Path:
+        """Where the refined weights go."""
+        return self.out or self.data.checkpoints / f"{self.name}-spl"
+
+
+Figures = dict[str, dict[str, float]]  # "before" and "after" -> what retrieval_figures measures
+
+
+def refine_reward(config: Refine, callback: Callback | None = None) -> dict[str, Figures]:
+    """Train, write config.folder, and return split -> figures. Resumes from runs/refine-<name of the folder>.
+
+    Raises FileNotFoundError or ValueError as load_module and load_set do.
+    """
+    loop, data = config.loop, config.data
+    torch.manual_seed(loop.seed)
+    shipped = _load(data.checkpoints / config.name, "cpu")
+    plain, val = motion_sets(data)
+    near = load_near_misses(data.archive, NearMissConfig("train", config.near_pools, config.near_size))
+    train = mix([plain, near], [1.0, 1.0])
+    held_out = HeldOut(val, _edited(config, "val"), config.near_size, config.plain_size)
+    cache = CaptionCache.merge([caption_cache(data, plain, val), caption_cache(data, near, held_out.edited)])
+    model = _load(data.checkpoints / config.name, pick_device(loop.device)).requires_grad_(True)
+    task = SplTask(model, train, held_out, cache, loop.batch_size, loop.seed, config.spl)
+    trained, minutes = run_task(f"refine-{config.folder.name}", task, config, callback)
+    command = f"refine --name {config.name} --loop.seed {loop.seed}"
+    save_trained(config.folder.name, task, config, trained, minutes, command, config.folder)
+    refined = cast(RewardModel, trained)
+    report = {"val": _before_and_after(shipped, refined, held_out, cache)}
+    if config.test:
+        plain = load_set(data.archive, SetConfig("test", 300))
+        tested = HeldOut(plain, _edited(config, "test"), config.near_size, config.plain_size)
+        report["test"] = _before_and_after(shipped, refined, tested, caption_cache(data, tested.plain, tested.edited))
+    return report
+
+
+def _load(folder: Path, device: str) -> RewardModel:
+    module = load_module(folder, device)
+    if not isinstance(module, RewardModel):
+        raise ValueError(f"{folder} holds a {type(module).__name__}; SPL refines a RewardModel.")
+    return module
+
+
+def _edited(config: Refine, split: str) -> MotionSet:
+    return load_near_misses(config.data.archive, NearMissConfig(split, config.held_out_pools, config.near_size))
+
+
+def _before_and_after(shipped: RewardModel, refined: RewardModel, data: HeldOut, cache: CaptionCache) -> Figures:
+    device = refined.feature_mean.device
+    models = {"before": shipped.to(device), "after": refined}
+    return {name: retrieval_figures(model, data, cache) for name, model in models.items()}

@@ -1,0 +1,81 @@
+"""Self-refinement: batches hold what was mined, mining follows the weights, and the loss teaches what it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from core.models.reward import RewardConfig, RewardModel
+from core.preference.mining import MiningConfig
+from core.train.spl_task import HeldOut, SplConfig, SplTask, retrieval_figures
+
+SPL = SplConfig(mining=MiningConfig(pool=4, texts=16, every=3))
+
+
+@pytest.fixture
+def task(train_set, val_set, cache) -> SplTask:
+    torch.manual_seed(0)
+    model = RewardModel(RewardConfig(12, width=16, heads=2, motion_layers=1, text_layers=1, embedding=8, dropout=0.0))
+    return SplTask(model, train_set, HeldOut(val_set, val_set, 2, 2), cache, size=16, seed=0, spl=SPL)
+
+
+def test_a_batch_begins_with_mined_pairs(task: SplTask, train_set) -> None:
+    """Fails where eq. (2) is taken of rows that are no pair: the text would be set against its own motion."""
+    batch = task.batch(0, 0, 1)
+    assert len(task.mined) and batch.mined == min(4, len(task.mined)) and len(batch.pairs.lengths) == 16
+    meanings = np.array(train_set.meanings)
+    assert (meanings[task.mined[:, 0]] != meanings[task.mined[:, 1]]).all()
+    mined = {tuple(train_set.lengths[pair].tolist()) for pair in task.mined}
+    lengths = batch.pairs.lengths.numpy()
+    n = batch.mined
+    assert {tuple(pair) for pair in np.stack([lengths[:n], lengths[n : 2 * n]], 1).tolist()} <= mined
+
+
+def test_mined_again_when_it_is_time_and_only_then(task: SplTask) -> None:
+    first = task.batch(0, 0, 1).mined and task.mined
+    task.batch(2, 0, 1)
+    assert task.mined is first
+    task.batch(3, 0, 1)
+    assert task.mined is not first
+
+
+def test_a_batch_is_a_function_of_the_step(task: SplTask) -> None:
+    """Fails where a resumed run would see other data."""
+    a, b = task.batch(1, 0, 1).pairs, task.batch(1, 0, 1).pairs
+    torch.testing.assert_close(a.features, b.features)
+    torch.testing.assert_close(a.text.tokens, b.text.tokens)
+
+
+def test_training_turns_mined_pairs_round(task: SplTask) -> None:
+    optimizer = torch.optim.Adam(task.model.parameters(), lr=3e-3)
+    losses = []
+    for step in range(40):
+        found = task.loss(task.model, task.batch(step, 0, 1))
+        assert set(found) == {"loss", "retrieval", "spl", "wrong"}
+        optimizer.zero_grad()
+        found["loss"].backward()
+        optimizer.step()
+        losses.append(float(found["loss"].detach()))
+    assert np.mean(losses[-6:]) < 0.8 * np.mean(losses[:6])
+
+
+def test_without_failures_it_is_retrieval_alone(task: SplTask) -> None:
+    task.mined, task._mined_at = np.zeros((0, 2), dtype=np.int64), 0
+    batch = task.batch(0, 0, 1)
+    found = task.loss(task.model, batch)
+    assert batch.mined == 0 and float(found["spl"]) == 0.0 and len(batch.pairs.lengths) == 16
+    assert float(found["loss"]) == float(found["retrieval"])
+
+
+def test_figures_are_shares_and_do_not_depend_on_the_moment(task: SplTask) -> None:
+    data = task.val
+    torch.manual_seed(1)
+    figures = retrieval_figures(task.model.eval(), data, task.cache)
+    assert figures == retrieval_figures(task.model, data, task.cache)
+    assert set(figures) == {"plain_1", "near_1", "edited_1"} and all(0 <= v <= 1 for v in figures.values())
+
+
+def test_shares_beyond_one_are_refused() -> None:
+    with pytest.raises(ValueError, match="mined_share"):
+        SplConfig(mined_share=0.8, near_share=0.4)
