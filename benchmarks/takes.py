@@ -56,6 +56,11 @@ def prompts_of(config: PoolConfig) -> list[str]:
     return list(drawn)
 
 
+def seed_of(config: PoolConfig, prompt: int, take: int) -> int:
+    """Of the noise that a take starts from."""
+    return _FIRST_SEED * (1 + config.seed) + 1000 * prompt + take
+
+
 def load_pool(
     checkpoints: Path, folder: Path, config: PoolConfig, callback: Callable[[int, int, str], None] | None = None
 ) -> Pool:
@@ -81,7 +86,7 @@ def _sample(models: dict, prompts: list[str], start: int, config: PoolConfig) ->
     for i, (version, model) in enumerate(models.items()):
         wanted = [(p, t) for p in range(len(prompts)) for t in range(i, config.takes, len(models))]
         frames = [suggested_frames(prompts[p]) for p, _ in wanted]
-        seeds = [_FIRST_SEED * (1 + config.seed) + 1000 * (start + p) + t for p, t in wanted]
+        seeds = [seed_of(config, start + p, t) for p, t in wanted]
         texts = [prompts[p] for p, _ in wanted]
         rows = sample_motions(model, load_text_encoder(), texts, frames, seeds, config.sampler, batch_size=32)
         made |= {f"{p} {t}": row for (p, t), row in zip(wanted, rows, strict=True)}

@@ -1,8 +1,11 @@
-"""Bradley-Terry regression with few votes: MAP under a Gaussian prior, Laplace posterior, relevance per weight.
+"""Bradley-Terry regression with few votes: a taste is mostly about one or two things, and votes are sometimes slips.
 
-P(a better than b) = sigmoid(w . (x_a - x_b)). Each weight has its own prior spread, re-estimated from the votes
-(automatic relevance determination, MacKay 1992, with an inverse-gamma hyperprior that keeps it finite): a taste is
-mostly about one or two things, and the spreads of all others shrink. Pure numpy in float64.
+    P(a voted better than b) = lapse + (1 - 2 lapse) sigmoid(w . (x_a - x_b))
+
+Which inputs a taste is about is not known, so all small sets of them are tried as models of their own, each with a
+Gaussian prior on its weights; the answer is their average, weighted by how well each explains the votes (Laplace's
+estimate of the evidence; MacKay 1992, Hoeting et al. 1999). With no votes that is the prior: the base reward alone.
+Sets grow from the best smaller ones. Pure numpy in float64.
 """
 
 from __future__ import annotations
@@ -11,88 +14,159 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_NEWTON_STEPS = 50
-_TOLERANCE = 1e-9  # decrease of the objective, in nats, that counts as none
+_SCORING_STEPS = 15
+_LONGEST_STEP = 2.0  # logits per standard deviation
+_BEAM = 5  # sets that are grown
+_SEARCHED = 2000  # votes that the sets are chosen by; more do not change the choice
+_KEPT = 20  # most probable sets that are fitted to all votes where there are more
 
 
 @dataclass(frozen=True)
 class Prior:
-    """Independent Gaussians: mean (D,), spread (D,); a weight of spread 0 stays at its mean, which must be 0 then.
+    """What is believed before any vote. Input 0 is the base reward, inputs 1 .. candidates may be tastes.
 
-    strength: votes' worth of trust in the spreads; inf = fixed. rounds: re-estimations of the spreads.
+    Spreads are standard deviations of weights, in logits per standard deviation of an input.
     """
 
-    mean: np.ndarray
-    spread: np.ndarray
-    strength: float = 1.0
-    rounds: int = 15
+    inputs: int  # D; those after the candidates keep a weight of 0
+    candidates: int
+    base_weight: float = 1.0  # mean of the weight of the base reward, where it counts
+    base_spread: float = 0.25
+    base_counts: float = 0.8  # probability that it counts at all
+    idle_spread: float = 0.01  # ... and how far from 0 its weight is where not
+    taste_spread: float = 3.0
+    tastes: float = 0.5  # expected number of inputs that a taste is about, before any vote
+    most: int = 2  # ... and the largest number tried
+    lapse: float = 0.05  # share of votes that are slips, either way
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """Gaussian about the MAP: mean (D,), covariance (D, D)."""
+    """Average over the models: mean (D,), covariance (D, D)."""
 
     mean: np.ndarray
     covariance: np.ndarray
 
 
+@dataclass(frozen=True)
+class _Models:
+    """M models of one size d. inputs (M, d); mean, spread (M, d) of the prior; log_prior (M,) of the model itself."""
+
+    inputs: np.ndarray
+    mean: np.ndarray
+    spread: np.ndarray
+    log_prior: np.ndarray
+
+    def __getitem__(self, rows: np.ndarray) -> _Models:
+        return _Models(self.inputs[rows], self.mean[rows], self.spread[rows], self.log_prior[rows])
+
+
+@dataclass(frozen=True)
+class _Fits:
+    """What the votes make of M models: weights (M, d), covariance (M, d, d), log_evidence (M,), prior included."""
+
+    models: _Models
+    weights: np.ndarray
+    covariance: np.ndarray
+    log_evidence: np.ndarray
+
+
 def fit(x: np.ndarray, target: np.ndarray, weight: np.ndarray, prior: Prior) -> Posterior:
     """Differences x (N, D), target (N,) probability that the first is better (1/2 for a tie), weight (N,)."""
-    free = np.flatnonzero(prior.spread)
-    mean, covariance = prior.mean.copy(), np.zeros((len(prior.mean),) * 2)
-    mean[free], covariance[np.ix_(free, free)] = _fit_free(
-        x[:, free], target, weight, prior.mean[free], prior.spread[free], prior
-    )
-    return Posterior(mean, covariance)
+    rows = np.unique(np.linspace(0, len(x) - 1, min(len(x), _SEARCHED)).astype(int))
+    fits = _search(x[rows], target[rows], weight[rows], prior)
+    if len(rows) < len(x):
+        fits = [fit_models(x, target, weight, models, prior.lapse) for models in _most_probable(fits)]
+    return _average(fits, prior.inputs)
 
 
-def _fit_free(
-    x: np.ndarray, target: np.ndarray, weight: np.ndarray, mean: np.ndarray, spread: np.ndarray, prior: Prior
-) -> tuple[np.ndarray, np.ndarray]:
-    """(w, covariance) with spreads re-estimated between MAP estimates."""
-    precision, w = spread**-2.0, mean
-    trust = 2.0 * prior.strength
-    for _ in range(prior.rounds if np.isfinite(trust) else 0):
-        w, hessian = map_estimate(x, target, weight, mean, precision, w)
-        second_moment = (w - mean) ** 2 + np.diag(np.linalg.inv(hessian))
-        precision = (trust + 1.0) / (second_moment + trust * spread**2)
-    w, hessian = map_estimate(x, target, weight, mean, precision, w)
-    return w, np.linalg.inv(hessian)
+def _search(x: np.ndarray, target: np.ndarray, weight: np.ndarray, prior: Prior) -> list[_Fits]:
+    """All models of no or one taste, and those of more that grow out of the best; one _Fits a size."""
+    found, seeds = [], [()]
+    for size in range(prior.most + 1):
+        sets = [tuple(sorted((*s, k))) for s in seeds for k in range(1, prior.candidates + 1) if k not in s]
+        models = _models(sorted(set(sets)) if size else [()], prior)
+        found.append(fit_models(x, target, weight, models, prior.lapse))
+        best = np.argsort(-found[-1].log_evidence, kind="stable")
+        seeds = list(dict.fromkeys(tuple(row[1:]) for row in models.inputs[best].tolist()))[:_BEAM]
+    return found
 
 
-def map_estimate(
-    x: np.ndarray, target: np.ndarray, weight: np.ndarray, mean: np.ndarray, precision: np.ndarray, start: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """(w (D,), Hessian (D, D) there) by damped Newton; the objective is convex, so the start only saves steps."""
-    w, value = start, _objective(x, target, weight, mean, precision, start)
-    for _ in range(_NEWTON_STEPS):
-        p = _sigmoid(x @ w)
-        gradient = x.T @ (weight * (p - target)) + precision * (w - mean)
-        step = np.linalg.solve(_hessian(x, weight, p, precision), gradient)
-        rate = 1.0
-        while (new := _objective(x, target, weight, mean, precision, w - rate * step)) > value and rate > 1e-6:
-            rate /= 2
-        if new >= value - _TOLERANCE:
-            break
-        w, value = w - rate * step, new
-    return w, _hessian(x, weight, _sigmoid(x @ w), precision)
+def _models(tastes: list[tuple[int, ...]], prior: Prior) -> _Models:
+    """Each set of tastes twice: with the base reward, and without."""
+    n, size = len(tastes), len(tastes[0])
+    one = np.concatenate([np.zeros((n, 1), dtype=int), np.array(tastes, dtype=int).reshape(n, size)], 1)
+    inputs = np.concatenate([one, one])
+    mean, spread = np.zeros(inputs.shape), np.full(inputs.shape, prior.taste_spread)
+    mean[:n, 0], spread[:n, 0], spread[n:, 0] = prior.base_weight, prior.base_spread, prior.idle_spread
+    share = prior.tastes / max(1, prior.candidates)
+    chosen = size * np.log(share) + (prior.candidates - size) * np.log1p(-share)
+    counts = np.repeat([np.log(prior.base_counts), np.log1p(-prior.base_counts)], n)
+    return _Models(inputs, mean, spread, chosen + counts)
 
 
-def predict(x: np.ndarray, posterior: Posterior) -> np.ndarray:
-    """P(first better) (N,) of differences (N, D), averaged over the posterior (MacKay 1992, probit approximation)."""
-    variance = np.einsum("nd,de,ne->n", x, posterior.covariance, x)
-    return _sigmoid(x @ posterior.mean / np.sqrt(1.0 + np.pi * variance / 8.0))
+def fit_models(x: np.ndarray, target: np.ndarray, weight: np.ndarray, models: _Models, lapse: float) -> _Fits:
+    """MAP weights of every model by damped Fisher scoring, and Laplace's evidence there; linear in the votes."""
+    taken = np.ascontiguousarray(x.T[models.inputs])  # (M, d, N)
+    precision, w, rate = models.spread**-2.0, models.mean.copy(), np.ones((len(models.inputs), 1))
+    value, gradient, hessian = _objective(taken, target, weight, models, w, lapse)
+    for _ in range(_SCORING_STEPS):
+        step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
+        step *= np.minimum(1.0, _LONGEST_STEP / np.maximum(np.abs(step).max(1, keepdims=True), 1e-12))
+        new = w + rate * step
+        at_new = _objective(taken, target, weight, models, new, lapse)
+        better = at_new[0] >= value
+        w, value = np.where(better[:, None], new, w), np.where(better, at_new[0], value)
+        gradient = np.where(better[:, None], at_new[1], gradient)
+        hessian = np.where(better[:, None, None], at_new[2], hessian)
+        rate = np.where(better[:, None], np.minimum(1.0, 2.0 * rate), rate / 4.0)
+    evidence = value + 0.5 * np.log(precision).sum(1) - 0.5 * np.linalg.slogdet(hessian)[1] + models.log_prior
+    return _Fits(models, w, np.linalg.inv(hessian), evidence)
 
 
 def _objective(
-    x: np.ndarray, target: np.ndarray, weight: np.ndarray, mean: np.ndarray, precision: np.ndarray, w: np.ndarray
-) -> float:
-    u = x @ w
-    return float((weight * (np.logaddexp(0.0, u) - target * u)).sum() + 0.5 * (precision * (w - mean) ** 2).sum())
+    taken: np.ndarray, target: np.ndarray, weight: np.ndarray, models: _Models, w: np.ndarray, lapse: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Log posterior (M,) of weights w (M, d), its gradient (M, d), and its expected Hessian, negated (M, d, d)."""
+    precision = models.spread**-2.0
+    s = _sigmoid((w[:, None] @ taken)[:, 0])  # (M, N)
+    p = np.clip(lapse + (1.0 - 2.0 * lapse) * s, 1e-12, 1.0 - 1e-12)
+    slope = (1.0 - 2.0 * lapse) * s * (1.0 - s)
+    likelihood = (target * np.log(p) + (1.0 - target) * np.log1p(-p)) @ weight
+    pull = weight * (target - p) / (p * (1.0 - p)) * slope
+    curvature = weight * slope**2 / (p * (1.0 - p))
+    value = likelihood - 0.5 * (precision * (w - models.mean) ** 2).sum(1)
+    gradient = (taken @ pull[..., None])[..., 0] - precision * (w - models.mean)
+    hessian = (taken * curvature[:, None]) @ taken.swapaxes(1, 2) + precision[:, :, None] * np.eye(w.shape[1])
+    return value, gradient, hessian
 
 
-def _hessian(x: np.ndarray, weight: np.ndarray, p: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    return (x * (weight * p * (1.0 - p))[:, None]).T @ x + np.diag(precision)
+def _most_probable(fits: list[_Fits]) -> list[_Models]:
+    """The _KEPT models of the highest evidence, by size."""
+    evidence = np.concatenate([f.log_evidence for f in fits])
+    least = np.sort(evidence)[-min(_KEPT, len(evidence))]
+    kept = [f.models[np.flatnonzero(f.log_evidence >= least)] for f in fits]
+    return [models for models in kept if len(models.inputs)]
+
+
+def _average(fits: list[_Fits], inputs: int) -> Posterior:
+    """Mean and covariance of the mixture of the models' Gaussians."""
+    highest = max(float(f.log_evidence.max()) for f in fits)
+    shares = [np.exp(f.log_evidence - highest) for f in fits]
+    total = sum(float(s.sum()) for s in shares)
+    mean, second = np.zeros(inputs), np.zeros((inputs, inputs))
+    for f, share in zip(fits, shares, strict=True):
+        for i, at in enumerate(f.models.inputs):
+            mean[at] += share[i] / total * f.weights[i]
+            moment = f.covariance[i] + np.outer(f.weights[i], f.weights[i])
+            second[np.ix_(at, at)] += share[i] / total * moment
+    return Posterior(mean, second - np.outer(mean, mean))
+
+
+def predict(x: np.ndarray, posterior: Posterior, lapse: float = 0.0) -> np.ndarray:
+    """P(first voted better) (N,) of differences (N, D), averaged over the posterior (probit approximation)."""
+    variance = ((x @ posterior.covariance) * x).sum(1)
+    return lapse + (1.0 - 2.0 * lapse) * _sigmoid(x @ posterior.mean / np.sqrt(1.0 + np.pi * variance / 8.0))
 
 
 def _sigmoid(u: np.ndarray) -> np.ndarray:

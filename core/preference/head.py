@@ -7,6 +7,9 @@ Utility (in logits) of motion m for text c is linear in D = 1 + K + E inputs:
 cos is the base reward, d the K descriptors (core.preference.descriptors), z the base reward's motion embedding, mu and
 s constants measured on takes. P(a better than b) = sigmoid(u(a) - u(b)). The reward is u in units of the base reward:
 without votes (w_0 = prior, all else 0) it *is* the base reward. Everything is differentiable in the motion.
+
+Votes may well show that somebody does not care for the text. The reward still does: a policy led by it has to keep
+doing what it is told, so there w_0 is at least its prior mean.
 """
 
 from __future__ import annotations
@@ -69,7 +72,8 @@ class PreferenceReward(nn.Module):
 
     def reward_of(self, inputs: Tensor) -> Tensor:
         """Reward (B,) of inputs (B, D)."""
-        return inputs @ self.weight * self._unit + self.center[0]
+        missing = (self.config.text_weight - self.weight[0]).clamp_min(0.0)
+        return (inputs @ self.weight + missing * inputs[:, 0]) * self._unit + self.center[0]
 
     @property
     def _unit(self) -> Tensor:

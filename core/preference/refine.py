@@ -1,6 +1,6 @@
-"""From pairs to a preference reward: Bradley-Terry MAP with a Gaussian prior, Laplace uncertainty, cross-validation.
+"""From pairs to a preference reward: a Bradley-Terry average over small sets of tastes, and cross-validation.
 
-Every motion is embedded once, in batches; what remains is a regression of D inputs, linear in the number of pairs.
+Every motion is embedded once, in batches; what remains is a regression of few inputs, linear in the number of pairs.
 """
 
 from __future__ import annotations
@@ -33,19 +33,22 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True)
 class RefineConfig:
-    """How votes become a head. Spreads are prior standard deviations of weights, in logits per standard deviation."""
+    """How votes become a head; what is believed before any vote is told in core.preference.bradley_terry.Prior."""
 
     folds: int = 5  # of the cross-validation behind report["accuracy"]
     annotator: str = ""  # put into the head's config: whose votes these are
-    text_weight: float = 1.0  # prior mean of the base reward's weight
-    text_spread: float = 0.5
-    descriptor_spread: float = 0.1  # of typical descriptors; those that matter earn more, see bradley_terry
-    embedding_spread: float = 0.0  # 0 = not used: 0.02 changed held-out accuracy by under 0.5 points, at 20x the time
+    text_weight: float = 1.0  # of the base reward, logits per standard deviation within a prompt
+    tastes: float = 0.5  # expected number of descriptors that a taste is about
+    lapse: float = 0.05  # share of votes that are slips, either way
     seed: int = 0  # of the folds
 
     def __post_init__(self) -> None:
         if self.folds < 2:
             raise ValueError(f"folds={self.folds} must be at least 2.")
+        if not 0.0 <= self.lapse < 0.5:
+            raise ValueError(f"lapse={self.lapse} is outside 0-0.5. It is the share of votes that are slips.")
+        if not 0.0 < self.tastes < N_DESCRIPTORS:
+            raise ValueError(f"tastes={self.tastes} is outside 0-{N_DESCRIPTORS}, the number of descriptors.")
 
 
 def refine(
@@ -69,19 +72,38 @@ def refine(
     names = list(dict.fromkeys(n for p in pairs for n in (p.chosen_sha256, p.rejected_sha256)))
     steps = -(-len(names) // _BATCH)
     report = _Steps(callback, steps + config.folds)
-    vectors = _embed_motions(base_reward, names, motions, report)
-    words = _embed_prompts(base_reward, list(dict.fromkeys(p.prompt for p in pairs)), encoder)
+    vectors = embed_motions(base_reward, names, motions, report)
+    words = embed_prompts(base_reward, list(dict.fromkeys(p.prompt for p in pairs)), encoder)
+    head, difference = learn_head(base_reward, pairs, vectors, words, config)
+    figures = cross_validate(difference, pairs, prior_of(config, base_reward.config.embedding), config, report)
+    seconds = round(time.perf_counter() - started, 3)
+    head.config = replace(head.config, report={"pairs": len(pairs), **figures, "seconds": seconds})
+    return head
+
+
+def learn_head(
+    base_reward: RewardModel,
+    pairs: Sequence[PreferencePair],
+    vectors: dict[str, Tensor],
+    words: dict[str, Tensor],
+    config: RefineConfig,
+) -> tuple[PreferenceReward, np.ndarray]:
+    """The frozen reward of pairs whose motions and prompts are embedded, and its input differences (N, D)."""
     head = PreferenceReward(PreferenceConfig(base_reward.config, config.text_weight, config.annotator))
     head.to(base_reward.feature_mean.device)
     head.base.load_state_dict(base_reward.state_dict())
     difference = standardise(head, pairs, vectors, words)
-    target, weight = np.array([0.5 if p.tie else 1.0 for p in pairs]), np.array([p.weight for p in pairs])
-    prior = prior_of(config, base_reward.config.embedding)
-    figures = cross_validate(difference, target, weight, pairs, prior, config, report)
-    head.learn(fit(difference, target, weight, prior))
-    seconds = round(time.perf_counter() - started, 3)
-    head.config = replace(head.config, report={"pairs": len(pairs), **figures, "seconds": seconds})
-    return head.eval().requires_grad_(False)
+    head.learn(fit(difference, *votes_of(pairs), prior_of(config, base_reward.config.embedding)))
+    return head.eval().requires_grad_(False), difference
+
+
+def votes_of(pairs: Sequence[PreferencePair]) -> tuple[np.ndarray, np.ndarray]:
+    """Target (N,), the probability that the chosen one is better, and weight (N,)."""
+    return np.array([0.5 if p.tie else 1.0 for p in pairs]), np.array([p.weight for p in pairs])
+
+
+def _nothing() -> None:
+    """Reports to nobody."""
 
 
 @dataclass
@@ -99,7 +121,9 @@ class _Steps:
 
 
 @torch.no_grad()
-def _embed_motions(base: RewardModel, names: Sequence[str], motions: Motions, report: _Steps) -> dict[str, Tensor]:
+def embed_motions(
+    base: RewardModel, names: Sequence[str], motions: Motions, report: Callable[[], None] = _nothing
+) -> dict[str, Tensor]:
     """Name -> vector (K + E,), each motion embedded once."""
     found: dict[str, Tensor] = {}
     for start in range(0, len(names), _BATCH):
@@ -111,7 +135,7 @@ def _embed_motions(base: RewardModel, names: Sequence[str], motions: Motions, re
 
 
 @torch.no_grad()
-def _embed_prompts(base: RewardModel, prompts: Sequence[str], encoder: Encoder) -> dict[str, Tensor]:
+def embed_prompts(base: RewardModel, prompts: Sequence[str], encoder: Encoder) -> dict[str, Tensor]:
     """Prompt -> text embedding (E,)."""
     found: dict[str, Tensor] = {}
     for start in range(0, len(prompts), _BATCH):
@@ -143,18 +167,18 @@ def standardise(
 
 
 def prior_of(config: RefineConfig, embedding: int) -> Prior:
-    """The base reward's weight about its prior mean, everything else about 0."""
-    spreads = (config.text_spread, config.descriptor_spread, config.embedding_spread)
-    spread = np.repeat(spreads, (1, N_DESCRIPTORS, embedding))
-    mean = np.zeros(len(spread))
-    mean[0] = config.text_weight
-    return Prior(mean, spread)
+    """The base reward as it is, any descriptor perhaps a taste; the embedding (E,) serves the base reward alone."""
+    return Prior(
+        inputs=1 + N_DESCRIPTORS + embedding,
+        candidates=N_DESCRIPTORS,
+        base_weight=config.text_weight,
+        tastes=config.tastes,
+        lapse=config.lapse,
+    )
 
 
 def cross_validate(
     x: np.ndarray,
-    target: np.ndarray,
-    weight: np.ndarray,
     pairs: Sequence[PreferencePair],
     prior: Prior,
     config: RefineConfig,
@@ -164,11 +188,11 @@ def cross_validate(
     prompts = {prompt: i for i, prompt in enumerate(dict.fromkeys(p.prompt for p in pairs))}
     order = np.random.default_rng(config.seed).permutation(len(prompts))
     fold = np.array([order[prompts[p.prompt]] for p in pairs]) % config.folds
-    p = np.full(len(x), np.nan)
+    (target, weight), p = votes_of(pairs), np.full(len(x), np.nan)
     for k in range(config.folds):
         held, kept = fold == k, fold != k
         if held.any() and kept.any():
-            p[held] = predict(x[held], fit(x[kept], target[kept], weight[kept], prior))
+            p[held] = predict(x[held], fit(x[kept], target[kept], weight[kept], prior), prior.lapse)
         report()
     scored = np.isfinite(p) & (target == 1.0) & np.array([pair.source == "human" for pair in pairs])
     if not scored.any():

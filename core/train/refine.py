@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from torch import nn
 
 from core.data.dataset import SetConfig, load_set
 from core.data.mixture import mix
@@ -32,6 +33,7 @@ class Refine:
     held_out_pools: int = 150  # ... and for validation
     near_size: int = NEAR_MISS_SIZE  # motions of such a pool
     plain_size: int = POOL_SIZE  # motions of a plain pool, when measured
+    keep: float = 0.85  # share of the change of the weights that is kept: sheds more drift than gain
     spl: SplConfig = field(default_factory=SplConfig)
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(
@@ -39,6 +41,10 @@ class Refine:
         )
     )
     test: bool = False  # measure on the test split as well; only when everything has been decided
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.keep <= 1.0:
+            raise ValueError(f"keep={self.keep} is outside 0-1. It is a share of the change.")
 
     @property
     def folder(self) -> Path:
@@ -65,6 +71,7 @@ def refine_reward(config: Refine, callback: Callback | None = None) -> dict[str,
     model = _load(data.checkpoints / config.name, pick_device(loop.device)).requires_grad_(True)
     task = SplTask(model, train, held_out, cache, loop.batch_size, loop.seed, config.spl)
     trained, minutes = run_task(f"refine-{config.folder.name}", task, config, callback)
+    interpolate(trained, shipped, config.keep)
     command = f"refine --name {config.name} --loop.seed {loop.seed}"
     save_trained(config.folder.name, task, config, trained, minutes, command, config.folder)
     refined = cast(RewardModel, trained)
@@ -74,6 +81,13 @@ def refine_reward(config: Refine, callback: Callback | None = None) -> dict[str,
         tested = HeldOut(plain, _edited(config, "test"), config.near_size, config.plain_size)
         report["test"] = _before_and_after(shipped, refined, tested, caption_cache(data, tested.plain, tested.edited))
     return report
+
+
+@torch.no_grad()
+def interpolate(module: nn.Module, origin: nn.Module, keep: float) -> None:
+    """Pull the weights of `module` back towards those of `origin`, in place; keep = 1 leaves them (Wortsman 2022)."""
+    for weight, start in zip(module.parameters(), origin.parameters(), strict=True):
+        weight.copy_(torch.lerp(start.to(weight), weight, keep))
 
 
 def _load(folder: Path, device: str) -> RewardModel:

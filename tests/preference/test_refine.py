@@ -107,13 +107,49 @@ def test_no_pair_is_refused(base: RewardModel) -> None:
         refine(base, [], takes(2).__getitem__, Words())
 
 
-def test_ties_pull_together_and_separable_votes_stay_finite() -> None:
+def test_no_preference_keeps_the_base_reward_and_separable_votes_stay_finite() -> None:
     """Newton without damping diverges on votes that one direction separates."""
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((60, 5)) * 50
-    x[:, 0] = np.abs(x[:, 0])
-    prior = Prior(np.zeros(5), np.full(5, 0.3))
+    x = rng.standard_normal((60, 6)) * 50
+    x[:, 1] = np.abs(x[:, 1])
+    prior = Prior(inputs=6, candidates=4)
     found = fit(x, np.ones(60), np.ones(60), prior)
-    assert np.isfinite(found.mean).all() and found.mean[0] > 0 and (predict(x, found) > 0.5).all()
+    assert np.isfinite(found.mean).all() and found.mean[1] > 0 and (predict(x, found) > 0.5).mean() > 0.95
+    assert found.mean[5] == 0.0 and not found.covariance[5].any()  # no candidate
+    none = fit(x[:0], np.ones(0), np.ones(0), prior)
+    assert none.mean[0] == pytest.approx(prior.base_counts * prior.base_weight) and not none.mean[1:].any()
     tied = fit(x, np.full(60, 0.5), np.ones(60), prior)
-    assert np.abs(tied.mean).max() < 1e-6
+    assert np.abs(tied.mean[1:]).max() < 1e-2
+
+
+def test_few_noisy_votes_find_the_one_thing_they_are_about() -> None:
+    """Fails where 25 chance correlations outvote the one taste: a Gaussian prior on all weights gets 0.73 here."""
+    rng, right = np.random.default_rng(0), []
+    w = np.zeros(26)
+    w[7] = 3.0
+    for _ in range(8):
+        x, fresh = rng.standard_normal((30, 26)), rng.standard_normal((300, 26))
+        flips = np.where(rng.random(30) < 0.1, -1.0, 1.0)
+        x *= (np.sign(x @ w) * flips)[:, None]
+        found = fit(x, np.ones(30), np.ones(30), Prior(inputs=26, candidates=25))
+        right.append(((fresh @ found.mean > 0) == (fresh @ w > 0)).mean())
+    assert np.mean(right) > 0.9, right
+
+
+def test_many_votes_are_searched_in_part_and_fitted_whole() -> None:
+    """Fails where refinement of a large buffer grows faster than its pairs, or forgets most of them."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((6000, 5))
+    target = (rng.random(6000) < 1 / (1 + np.exp(-1.5 * x[:, 2]))).astype(float)
+    found = fit(x, target, np.ones(6000), Prior(inputs=5, candidates=4, lapse=0.0))
+    assert found.mean[2] == pytest.approx(1.5, abs=0.1) and np.sqrt(found.covariance[2, 2]) < 0.06
+
+
+def test_a_reward_keeps_asking_for_the_text(base: RewardModel) -> None:
+    """Fails where votes that ignore the text let an aligned model ignore it too."""
+    motions = takes(80)
+    head = refine(base, votes_for_high_hands(motions), motions.__getitem__, Words())
+    x = torch.zeros(2, len(head.weight))
+    x[1, 0] = 1.0
+    rewards = head.reward_of(x)
+    assert head.weight[0] < 1.0 and float(rewards[1] - rewards[0]) == pytest.approx(float(head.scale[0]), rel=1e-4)

@@ -22,7 +22,7 @@ from core.preference.mining import MiningConfig
 from core.text.encoder import load_text_encoder
 from core.train import run
 from core.train.loop import LoopConfig
-from core.train.refine import Refine, refine_reward
+from core.train.refine import Refine, interpolate, refine_reward
 from core.train.run import (
     DataConfig,
     TrainBase,
@@ -140,7 +140,8 @@ def test_vocabulary_is_the_sorted_words_of_the_captions(data) -> None:
 def test_a_reward_refines_itself_into_a_folder_of_its_own(trained, data, tmp_path) -> None:
     """Fails where the shipped weights are overwritten, or the normalisation is not the one they were trained with."""
     spl = SplConfig(mining=MiningConfig(pool=4, texts=8, every=2))
-    config = Refine("reward", tmp_path / "sharper", data, 4, 2, 2, 2, spl, replace(LOOP, batch_size=8))
+    sizes = {"near_pools": 4, "held_out_pools": 2, "near_size": 2, "plain_size": 2}
+    config = Refine("reward", tmp_path / "sharper", data, **sizes, spl=spl, loop=replace(LOOP, batch_size=8))
     before = load_reward(trained).state_dict()
     report = refine_reward(config)
     assert set(report) == {"val"} and set(report["val"]) == {"before", "after"}
@@ -149,6 +150,13 @@ def test_a_reward_refines_itself_into_a_folder_of_its_own(trained, data, tmp_pat
     torch.testing.assert_close(after["feature_mean"], before["feature_mean"])
     assert any(not torch.equal(after[k], v) for k, v in before.items() if v.dim() > 1)
     assert "core refine --name reward" in (tmp_path / "sharper" / "card.md").read_text()
+
+
+def test_interpolation_keeps_a_share_of_the_change() -> None:
+    a, b = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    expected = 0.25 * b.weight.detach() + 0.75 * a.weight.detach()
+    interpolate(b, a, 0.25)
+    torch.testing.assert_close(b.weight.detach(), expected)
 
 
 def test_only_a_reward_can_refine_itself(trained, data) -> None:
