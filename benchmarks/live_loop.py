@@ -44,7 +44,7 @@ from core.text.encoder import load_text_encoder
 
 log = logging.getLogger(__name__)
 WAYS = ("random", "active")
-_RELEARN = 5  # votes between two heads while pairs are chosen actively
+_RELEARN = 10  # votes between two heads while pairs are chosen actively
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class LiveLoop:
     checkpoints: Path = Path("checkpoints")
     out: Path = Path("outputs/live-loop")
     pool: PoolConfig = field(default_factory=lambda: PoolConfig(prompts=80))
+    skip: int = 0  # first prompts of the pool that are left alone, such as those that settings were chosen on
     held_out: float = 0.4  # share of the prompts that nobody votes on
     rules: tuple[str, ...] = tuple(RULES)
     votes: tuple[int, ...] = (5, 10, 20, 30, 50, 100)
@@ -125,7 +126,7 @@ def run(config: LiveLoop) -> dict[str, Any]:
 def _key(config: LiveLoop) -> str:
     """What the accuracies depend on beside code: other settings get other cells."""
     weights = fingerprint(config.checkpoints / "reward")
-    parts = (weights, asdict(config.pool), config.held_out, config.votes, config.noise)
+    parts = (weights, asdict(config.pool), config.skip, config.held_out, config.votes, config.noise)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
 
@@ -150,7 +151,7 @@ def set_stage(config: LiveLoop) -> Stage:
 
 def split_prompts(config: LiveLoop, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Prompts voted on, and held-out ones."""
-    order = np.random.default_rng((seed, 0)).permutation(config.pool.prompts)
+    order = np.random.default_rng((seed, 0)).permutation(np.arange(config.skip, config.pool.prompts))
     held = max(1, round(config.held_out * len(order)))
     return order[held:], order[:held]
 
@@ -186,7 +187,7 @@ def cast_votes(
         n = len(pairs)
         rng = np.random.default_rng((seed, 1, n))
         prompt = int(np.random.default_rng((seed, 2, n // len(voted))).permutation(voted)[n % len(voted)])
-        if way == "active" and n >= _RELEARN and (head is None or n % _RELEARN == 0):
+        if way == "active" and n >= config.votes[0] and (head is None or n % _RELEARN == 0):
             head, _ = learn_head(stage.base, pairs, stage.vectors, stage.words, RefineConfig())
         i, j = rng.choice(config.pool.takes, 2, replace=False)
         if head is not None:

@@ -19,6 +19,7 @@ from core.preference.bradley_terry import Prior, fit, predict
 from core.preference.descriptors import N_DESCRIPTORS
 from core.preference.head import PreferenceConfig, PreferenceReward, motion_vectors, pad
 from core.preference.pairs import PreferencePair
+from core.preference.vectors import VectorFile
 
 Callback = Callable[[int, int, dict[str, Any]], None]
 Motions = Callable[[str], np.ndarray]  # name of a stored motion -> features (F, 263), e.g. store.motions.load
@@ -58,9 +59,11 @@ def refine(
     encoder: Encoder,
     config: RefineConfig | None = None,
     callback: Callback | None = None,
+    known: VectorFile | None = None,
 ) -> PreferenceReward:
     """A frozen preference reward (its `.report` tells how well it predicts); base_reward is copied, not changed.
 
+    known: vectors of earlier refinements; those of further motions are appended to it.
     callback(step, total, info) after every batch of embedded motions and every fold; it may raise to cancel.
     report: pairs, accuracy (held-out, cross-validated over pairs without ties), base_accuracy (the un-refined reward
     on the same pairs), log_loss and calibration (mean |predicted - observed| over five bins) of the held-out
@@ -69,10 +72,14 @@ def refine(
     if not pairs:
         raise ValueError("There is no pair to learn from. Vote first.")
     started, config = time.perf_counter(), config or RefineConfig()
+    vectors = known.read() if known else {}
     names = list(dict.fromkeys(n for p in pairs for n in (p.chosen_sha256, p.rejected_sha256)))
-    steps = -(-len(names) // _BATCH)
-    report = _Steps(callback, steps + config.folds)
-    vectors = embed_motions(base_reward, names, motions, report)
+    fresh = [name for name in names if name not in vectors]
+    report = _Steps(callback, -(-len(fresh) // _BATCH) + config.folds)
+    found = embed_motions(base_reward, fresh, motions, report)
+    if known and found:
+        known.append(fresh, torch.stack(list(found.values())))
+    vectors = {name: vector.to(base_reward.feature_mean.device) for name, vector in (vectors | found).items()}
     words = embed_prompts(base_reward, list(dict.fromkeys(p.prompt for p in pairs)), encoder)
     head, difference = learn_head(base_reward, pairs, vectors, words, config)
     figures = cross_validate(difference, pairs, prior_of(config, base_reward.config.embedding), config, report)

@@ -17,6 +17,7 @@ from core.preference.descriptors import DESCRIPTORS, describe
 from core.preference.head import PreferenceConfig, PreferenceReward, pad
 from core.preference.pairs import PreferencePair
 from core.preference.refine import refine
+from core.preference.vectors import VectorFile
 from core.text.features import TextFeatures
 
 LEFT_WRIST_Y, RIGHT_WRIST_Y = 4 + 19 * 3 + 1, 4 + 20 * 3 + 1  # columns of the features
@@ -153,3 +154,26 @@ def test_a_reward_keeps_asking_for_the_text(base: RewardModel) -> None:
     x[1, 0] = 1.0
     rewards = head.reward_of(x)
     assert head.weight[0] < 1.0 and float(rewards[1] - rewards[0]) == pytest.approx(float(head.scale[0]), rel=1e-4)
+
+
+def test_a_motion_is_embedded_once_in_a_lifetime(base: RewardModel, tmp_path: Path) -> None:
+    """Fails where every refinement loads and embeds all motions ever voted on; a record cut by a kill is made again."""
+    motions = {f"{i:064x}": motion for i, motion in enumerate(takes(12).values())}
+    pairs, loaded = votes_for_high_hands(motions), []
+
+    def load(name: str) -> np.ndarray:
+        loaded.append(name)
+        return motions[name]
+
+    known = VectorFile(tmp_path / "vectors", base)
+    first = refine(base, pairs[:4], load, Words(), known=known)
+    assert len(loaded) == 8
+    with known.path.open("r+b") as file:
+        file.truncate(known.path.stat().st_size - 5)
+    again = refine(base, pairs[:4], load, Words(), known=known)
+    torch.testing.assert_close(again.weight, first.weight)
+    assert loaded[8:] == [loaded[7]]
+    refine(base, pairs, load, Words(), known=known)
+    assert sorted(loaded[9:]) == sorted(motions)[8:] and len(known.read()) == 12
+    other = RewardModel(base.config)
+    assert VectorFile(tmp_path / "vectors", other).read() == {}
