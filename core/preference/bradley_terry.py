@@ -35,7 +35,7 @@ class Prior:
     base_counts: float = 0.8  # probability that it counts at all
     idle_spread: float = 0.01  # ... and how far from 0 its weight is where not
     taste_spread: float = 3.0
-    tastes: float = 0.5  # expected number of inputs that a taste is about, before any vote
+    tastes: float = 0.2  # expected number of inputs that a taste is about, before any vote
     most: int = 2  # ... and the largest number tried
     lapse: float = 0.05  # share of votes that are slips, either way
 

@@ -39,7 +39,7 @@ class RefineConfig:
     folds: int = 5  # of the cross-validation behind report["accuracy"]
     annotator: str = ""  # put into the head's config: whose votes these are
     text_weight: float = 1.0  # of the base reward, logits per standard deviation within a prompt
-    tastes: float = 0.5  # expected number of descriptors that a taste is about
+    tastes: float = 0.2  # expected number of descriptors that a taste is about
     lapse: float = 0.05  # share of votes that are slips, either way
     seed: int = 0  # of the folds
 
