@@ -34,6 +34,7 @@ from core.preference.pairs import PairBuffer, PreferencePair
 from core.preference.refine import RefineConfig, refine
 from core.preference.store import PreferenceStore
 from core.preference.types import now
+from core.preference.vectors import VectorFile
 from core.settings import ROOT
 from core.text.encoder import TextEncoder, load_text_encoder
 from core.train.curves import plot_curves
@@ -149,7 +150,8 @@ class _Step:
 
         base = load_reward(self.config.checkpoints, self.device)
         refining = RefineConfig(annotator=self.config.annotator)
-        reward = refine(base, pairs, self.store.motions.load, encoder, refining, callback)
+        vectors = VectorFile(self.config.data_dir / "vectors", base)
+        reward = refine(base, pairs, self.store.motions.load, encoder, refining, callback, vectors)
         known = {name: reward.report.get(name) for name in ("accuracy", "base_accuracy")}
         self.progress.report("refine", 1.0, learnt=reward.explain(), **known)
         return reward
