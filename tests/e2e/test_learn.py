@@ -24,7 +24,7 @@ def open_page(browser):
     contexts, errors = [], []
 
     def open_url(url: str):
-        contexts.append(browser.new_context(viewport={"width": 1280, "height": 720}))
+        contexts.append(browser.new_context(viewport={"width": 1280, "height": 720}, reduced_motion="reduce"))
         page = contexts[-1].new_page()
         page.set_default_timeout(PATIENCE_S * 1000)
         page.on("pageerror", lambda error: errors.append(str(error)))
