@@ -42,6 +42,8 @@ def charts(rows: Sequence[Row]) -> str:
 def _chart(panel: Panel, rows: Sequence[Row]) -> str:
     found = [(float(row["done"]), float(row[panel.figure])) for row in rows if row.get(panel.figure) is not None]
     before = _before(panel, rows, found)
+    if panel.before and found and before is not None:
+        found = [(0.0, before), *found]  # learning starts at the reward without votes
     latest = f"{found[-1][1]:.3g}" if found else "–"
     label = escape(f"{panel.title}: {latest}")
     head = f"<figcaption><b>{escape(panel.title)}</b><output>{latest}</output></figcaption>"
