@@ -1,9 +1,8 @@
 """Named endpoints with plain typed values, for scripts: generate, vote, undo, export, report, status.
 
-`examples/api_client.py` uses them all; what each takes and gives stands on the page's "Use via API", from here.
+`examples/api_client.py` shows them at work; `gradio_client.Client(URL).view_api()` tells what each takes and gives.
+Gradio reads the annotations of what is returned as they stand here, so this module does not postpone them.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Literal, ParamSpec, TypeVar

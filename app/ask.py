@@ -72,7 +72,7 @@ class Ask:
                 True, label="Automatic", info="from the text", scale=0, min_width=110, elem_id="automatic"
             )
         with gr.Row(elem_id="seed-row"):
-            self.seed = gr.Number(random_seed, precision=0, label="Seed", min_width=90, elem_id="seed")
+            self.seed = gr.Number(precision=0, label="Seed", min_width=90, elem_id="seed")
             self.dice = gr.Button("⚄", size="sm", min_width=40, scale=0, elem_id="dice")
             self.fresh = gr.Checkbox(
                 True, label="New seed", info="for each pair", scale=0, min_width=110, elem_id="fresh"
@@ -85,6 +85,7 @@ class Ask:
         self.surprise.click(self.on_surprise, None, [self.prompt, self.notice], **QUIET)
         self.automatic.change(lambda auto: gr.update(interactive=not auto), self.automatic, self.duration, **QUIET)
         self.solver.input(usual_steps, self.solver, self.steps, **QUIET)
+        gr.on(None, random_seed, None, self.seed, **QUIET)  # without triggers: when the page opens
         self.dice.click(random_seed, None, self.seed, **QUIET)
         self.seed.input(lambda: False, None, self.fresh, **QUIET)
 

@@ -63,7 +63,7 @@ def build(settings: Settings) -> Page:
     with gr.Blocks(title="EasyTune Arena", fill_width=True, analytics_enabled=False, delete_cache=_CACHE) as blocks:
         with gr.Row(elem_id="header"):
             gr.HTML(BRAND, elem_id="brand")
-            pill = gr.HTML(lambda: texts.status_pill(engine.status()), elem_id="status")
+            pill = gr.HTML(texts.status_pill(engine.status()), elem_id="status")
         alert = gr.HTML(elem_id="alert")
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Compare"):
@@ -72,6 +72,7 @@ def build(settings: Settings) -> Page:
                 Learn(engine, learn_tab, compare.ask.annotator)
             with gr.Tab("Library", id=library.TAB) as library_tab:
                 library.Library(engine, tabs, library_tab, compare.ask.annotator)
+        blocks.load(lambda: texts.status_pill(engine.status()), None, pill, **QUIET)
         timer = gr.Timer(_STATUS_EVERY_S)
         timer.tick(lambda: _loading_state(engine), None, [pill, alert, timer], concurrency_limit=None, **QUIET)
         Api(engine)

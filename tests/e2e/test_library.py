@@ -156,4 +156,5 @@ def test_example_client(filled_app, filled_dir: Path, tmp_path: Path, capsys: py
     for name, endpoint in endpoints.items():
         assert endpoint["description"], f"{name} has no words"
         for parameter in endpoint["parameters"]:
-            assert parameter["parameter_name"] and parameter["python_type"]["type"], (name, parameter)
+            assert parameter["parameter_name"] and parameter["python_type"]["type"] != "Any", (name, parameter)
+        assert all(returned["python_type"]["type"] != "Any" for returned in endpoint["returns"]), (name, endpoint)
