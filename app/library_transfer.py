@@ -24,12 +24,12 @@ from core.preference.details import DetailStore
 from core.preference.store import default_database
 
 _PROGRESS = gr.Progress()  # Gradio hands the real one to a handler with this default
-_DATASET = """### Preference dataset
+_DATASET = """## Preference dataset
 Every vote as `prompt, chosen, rejected` (JSONL and Parquet), the motions, all events, views in the columns of
 Pick-a-Pic and MotionCritic, and a card with licence and counts. Annotators appear as numbers."""
-_MOTIONS = """### Motions
+_MOTIONS = """## Motions
 The pairs that the filters under *History* find, in any formats; file names don't tell the models."""
-_IMPORT = """### Import
+_IMPORT = """## Import
 A dataset exported here or elsewhere is added to this arena; pairs and votes that are there already are left alone."""
 _FOUND, _ALL = "Pairs found under History", "All pairs"
 
@@ -53,7 +53,7 @@ class TransferPanel:
                 self.batch = gr.Button("Download the motions", size="sm", elem_id="pack-motions")
             with gr.Column(min_width=280):
                 gr.Markdown(_IMPORT)
-                self.upload = gr.File(label="Dataset (.zip)", file_types=[".zip"], height=140, elem_id="import-file")
+                self.upload = gr.UploadButton("Upload a dataset", file_types=[".zip"], size="sm", elem_id="import-file")
         self.notice = gr.HTML(elem_id="transfer-notice")
         self.drop = FileDrop("transfer-file")
         self._wire()
@@ -67,7 +67,7 @@ class TransferPanel:
         ):
             made = button.click(handler, inputs, [self.drop.file, self.notice], **shown)
             made.success(None, js=self.drop.start_js, **QUIET)
-        self.upload.upload(self.on_import, self.upload, [self.upload, self.notice], **shown)
+        self.upload.upload(self.on_import, self.upload, self.notice, **shown)
 
     def on_dataset(self, progress: gr.Progress = _PROGRESS) -> Iterator[dict[Any, Any]]:
         """Write the dataset beside the store, where motions of an earlier export are kept, and zip it."""
@@ -108,9 +108,9 @@ class TransferPanel:
                 dataset = unpack_dataset(Path(path), Path(folder))
                 pairs, events = import_dataset(dataset, self.engine.store, self.details)
             added = f"Added {texts.count(pairs, 'pair')} and {texts.count(events, 'event')}."
-            yield {self.upload: None, **self._says(added)}
+            yield self._says(added)
         except Exception as error:
-            yield {self.upload: None, **self._says(sentence_of(error), "error")}
+            yield self._says(sentence_of(error), "error")
 
     def _says(self, sentence: str, kind: str = "info") -> dict[Any, Any]:
         return {self.notice: texts.notice(sentence, kind)}

@@ -121,7 +121,9 @@ def test_dataset_leaves_and_comes_home(library, filled_dir: Path, tmp_path: Path
     assert import_dataset(folder, store, details)[0] == len(PreferenceStore(filled_dir).pairs())
     assert figures(tmp_path / "new") == figures(filled_dir)
     before = PreferenceStore(filled_dir).counts()
-    library.locator("#import-file input[type=file]").set_input_files(path)
+    with library.expect_file_chooser() as chosen:
+        library.click("#import-file")
+    chosen.value.set_files(path)
     library.wait_for_function("document.querySelector('#transfer-notice').innerText.includes('Added 0 pairs')")
     assert PreferenceStore(filled_dir).counts() == before
 
