@@ -132,9 +132,10 @@ def untrained(plan: Plan) -> Plan:
 
 
 def _saved(world: World, name: str, steps: int, batch: AlignBatch, folder: Path) -> int:
-    """Peak bytes kept for backward in the first trajectory of T = steps."""
+    """Peak bytes kept for backward in the first trajectory of T = steps; weights are there anyway and don't count."""
     run = world.start(name, 0, steps, folder)
+    weights = [t for module in (run.model, *world.rewards.values()) for t in (*module.parameters(), *module.buffers())]
     gc.collect()
-    with saved_bytes() as saved:
+    with saved_bytes(weights) as saved:
         run.step(batch)
     return saved.peak

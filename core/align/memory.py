@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -49,12 +49,16 @@ class _Kept:
 
 
 @contextmanager
-def saved_bytes() -> Iterator[SavedBytes]:
-    """Count what is saved for backward inside the `with`; read `.peak` afterwards."""
-    ledger = SavedBytes()
+def saved_bytes(weights: Iterable[Tensor] = ()) -> Iterator[SavedBytes]:
+    """Count what is saved for backward inside the `with`; read `.peak` afterwards.
+
+    weights: frozen ones, which are there anyway; their storages are not counted, views of them included.
+    """
+    ledger, known = SavedBytes(), {weight.untyped_storage().data_ptr() for weight in weights}
 
     def pack(tensor: Tensor) -> Tensor | _Kept:
-        return tensor if tensor.is_leaf and tensor.requires_grad else _Kept(ledger, tensor)
+        trained = tensor.is_leaf and tensor.requires_grad
+        return tensor if trained or tensor.untyped_storage().data_ptr() in known else _Kept(ledger, tensor)
 
     def unpack(kept: Tensor | _Kept) -> Tensor:
         return kept.tensor if isinstance(kept, _Kept) else kept

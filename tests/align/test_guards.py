@@ -235,6 +235,15 @@ def test_saved_bytes_counts_distinct_storages() -> None:
     assert saved.live == 0 and np.isclose(saved.peak, 4000)
 
 
+def test_saved_bytes_leaves_out_frozen_weights() -> None:
+    """A Linear saves a view of its frozen weight: counted as activations, it would hide what methods differ in."""
+    layer, x = nn.Linear(100, 10).requires_grad_(False), torch.randn(4, 100, requires_grad=True)
+    for weights, expected in ((), 4000), (layer.parameters(), 0):
+        with saved_bytes(weights) as saved:
+            layer(x)
+        assert saved.peak == expected
+
+
 def test_settings_are_checked_at_the_start() -> None:
     for wrong in ({"method": "eztune"}, {"last_k": 99}, {"precision": "fp8"}, {"updates": 0}, {"micro_batch": 0}):
         with pytest.raises(ValueError):
