@@ -1,0 +1,18 @@
+"""The table of `python -m core refine`: before, after and the change in points, for every split measured."""
+
+from __future__ import annotations
+
+from core.commands.refine import to_markdown
+
+
+def test_table_tells_the_change_in_points() -> None:
+    """Prevents a gain that reads as a loss, or a split that is left out."""
+    before, after = (
+        {"plain_1": 0.99, "near_1": 0.9, "edited_1": 0.8},
+        {"plain_1": 0.985, "near_1": 0.9, "edited_1": 0.86},
+    )
+    figures = {"before": before, "after": after}
+    lines = to_markdown({"val": figures, "test": figures}).splitlines()
+    assert len(lines) == 2 + 6
+    assert "| val: R@1 (pools of 32, no meaning twice) | 0.990 | 0.985 | -0.5 |" in lines
+    assert any(line.startswith("| test: near-miss") and line.endswith("| 0.800 | 0.860 | +6.0 |") for line in lines)
