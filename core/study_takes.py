@@ -13,9 +13,9 @@ import core
 from core.formats import read_motion
 from core.motion.layout import POSITIONS, ROTATIONS
 from core.preference.studies import RealMotion, Study
-from core.preference.studies_queue import NOISE, REAL, Item
+from core.preference.studies_queue import Item
 from core.preference.studies_takes import TakeShelf
-from core.preference.types import Take
+from core.preference.types import NOISE, REAL, Take
 from core.request import Request
 
 if TYPE_CHECKING:

@@ -51,10 +51,10 @@ def preference_rows(records: Records) -> list[dict[str, Any]]:
 
 
 def _decided(records: Records) -> list[tuple[dict[str, Any], Take, Take]]:
-    """Standing votes for one side, with the chosen and the rejected take."""
+    """Standing votes for one side, with the chosen and the rejected take; attention checks teach nothing."""
     pairs = {pair.id: pair for pair in records.pairs}
     votes = [(vote, pairs[vote["pair_id"]]) for vote in records.standing_votes()]
-    decided = [(vote, pair) for vote, pair in votes if vote["verdict"] in ("left", "right")]
+    decided = [(vote, pair) for vote, pair in votes if vote["verdict"] in ("left", "right") and not pair.is_check]
     return [(vote, pair.take(vote["verdict"]), _other(pair, vote["verdict"])) for vote, pair in decided]
 
 

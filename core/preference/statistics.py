@@ -12,8 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from core.preference.studies_queue import NOISE
-from core.preference.types import Verdict
+from core.preference.types import NOISE, Verdict
 
 OVERALL = "overall"  # the criterion of the vote itself
 Z_95 = 1.959963984540054  # standard normal quantile at 0.975

@@ -25,7 +25,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from core.preference.motions import MotionFiles
-from core.preference.types import Pair, Take, Vote, check_annotator, check_verdict, now
+from core.preference.types import NOISE, Pair, Take, Vote, check_annotator, check_verdict, now
 
 SCHEMA_VERSION = 1
 _BUSY_TIMEOUT_S = 15.0  # how long a write waits for another process
@@ -227,12 +227,13 @@ class PreferenceStore:
         return [PairRecord(pair, tuple(vote for vote in votes if vote.pair_id == pair.id)) for pair in pairs]
 
     def vote_rows(self, annotator: str | None = None) -> list[VoteRow]:
-        """The standing votes with their motions, oldest first; of one annotator, or of all."""
+        """The standing votes with their motions, oldest first, attention checks aside; of one annotator, or of all."""
         left, right, c = _takes.alias("l"), _takes.alias("r"), current_votes.c
         joined = current_votes.join(_pairs, _pairs.c.id == c.pair_id)
         joined = joined.join(left, left.c.id == _pairs.c.left_take).join(right, right.c.id == _pairs.c.right_take)
         columns = (left.c.prompt, left.c.motion_sha256, right.c.motion_sha256, c.verdict, c.annotator, c.created)
-        query = sa.select(*columns).select_from(joined).order_by(c.id)
+        no_check = sa.and_(columns[1] != columns[2], left.c.model_version != NOISE, right.c.model_version != NOISE)
+        query = sa.select(*columns).select_from(joined).where(no_check).order_by(c.id)
         if annotator is not None:
             query = query.where(c.annotator == annotator)
         with self._engine.connect() as connection:

@@ -20,10 +20,9 @@ from sqlalchemy.exc import IntegrityError
 
 from core.preference.store import connect, create_tables, vote_events, writing
 from core.preference.studies import Study
-from core.preference.types import check_annotator, now
+from core.preference.types import NOISE, REAL, check_annotator, now
 
 ABANDONED_AFTER = timedelta(minutes=30)
-REAL, NOISE = "real", "noise"  # in place of versions in an attention check with a recorded motion
 
 _metadata = sa.MetaData()
 _studies = sa.Table(

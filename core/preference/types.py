@@ -18,6 +18,7 @@ VERDICTS: tuple[str, ...] = get_args(Verdict)
 Side = Literal["left", "right"]
 SIDES: tuple[str, ...] = get_args(Side)
 MAX_ANNOTATOR_LETTERS = 80
+REAL, NOISE = "real", "noise"  # in place of versions, of the takes in an attention check with a recorded motion
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,12 @@ class Pair:
     left: Take
     right: Take
     created: datetime  # UTC
+
+    @property
+    def is_check(self) -> bool:
+        """Whether it is an attention check: a motion beside itself, or a recorded one beside noise."""
+        versions = (self.left.model_version, self.right.model_version)
+        return self.left.motion_sha256 == self.right.motion_sha256 or NOISE in versions
 
     def take(self, side: str) -> Take:
         """The take on "left" or "right"; ValueError on any other word."""

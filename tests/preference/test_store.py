@@ -87,6 +87,19 @@ def test_undo_is_an_event_and_the_next_vote_counts_again(store: PreferenceStore)
     assert store.votes() == [again] and not again.blind
 
 
+def test_attention_checks_teach_nothing(store: PreferenceStore) -> None:
+    """Prevents a reward that learns from a motion beside itself, or from noise."""
+    pair = make_pair(store)
+    same = replace(pair, id=new_pair_id(), right=pair.left)
+    noise = replace(pair, id=new_pair_id(), right=replace(pair.right, model_version="noise"))
+    for shown in (same, noise):
+        store.add_pair(shown)
+    for shown in (pair, same, noise):
+        store.record_vote(shown.id, "left", "ada", "0.1.0")
+    assert [shown.is_check for shown in (pair, same, noise)] == [False, True, True]
+    assert [row.left_sha256 for row in store.vote_rows()] == [pair.left.motion_sha256]
+
+
 def test_history_is_append_only(tmp_path: Path) -> None:
     """Prevents events from being rewritten: three actions leave three rows."""
     store = PreferenceStore(tmp_path)
