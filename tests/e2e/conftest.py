@@ -15,9 +15,13 @@ const fetched = window.fetch;
 window.fetch = async (...asked) => {
   const answer = await fetched(...asked);
   window.__heard.push(String(asked[0]?.url ?? asked[0]), JSON.stringify([...answer.headers]));
-  answer.clone().text().then((text) => window.__heard.push(text), () => {});
+  listen(answer.clone()).catch(() => {});
   return answer;
 };
+async function listen(answer) {  // piece by piece: streams of events never end
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let { done, value } = await reader.read(); !done; { done, value } = await reader.read()) window.__heard.push(value);
+}
 const Source = window.EventSource;
 window.EventSource = class extends Source {
   constructor(...asked) {
