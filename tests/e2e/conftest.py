@@ -18,9 +18,9 @@ window.fetch = async (...asked) => {
   listen(answer.clone()).catch(() => {});
   return answer;
 };
-async function listen(answer) {  // piece by piece: streams of events never end
+async function listen(answer) { // piece by piece: streams of events never end
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-  for (let { done, value } = await reader.read(); !done; { done, value } = await reader.read()) window.__heard.push(value);
+  for (let piece = await reader.read(); !piece.done; piece = await reader.read()) window.__heard.push(piece.value);
 }
 const Source = window.EventSource;
 window.EventSource = class extends Source {
