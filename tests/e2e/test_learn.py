@@ -44,6 +44,7 @@ def vote(page, store: PreferenceStore, prompt: str) -> str:
     page.fill("#prompt textarea", prompt)
     page.click("#generate")
     page.wait_for_selector("#vote-left:not([disabled])")
+    page.wait_for_selector("#player .mp[data-state=ready]")
     (record,) = store.recent(limit=1)
     left, right = (store.load_motion(take) for take in (record.pair.left, record.pair.right))
     page.click(f"#vote-{Annotator('higher hands', noise=0.0).vote(left, right, prompt)}")
