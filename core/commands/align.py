@@ -15,7 +15,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from core.align.config import AlignConfig
+from core.align.config import AlignConfig, GuardConfig
 from core.align.finetune import AlignBatch
 from core.align.guards import EnsembleReward, embedding_reward
 from core.align.run import AlignResult, align
@@ -35,6 +35,11 @@ from core.train.tasks import to_tensors
 log = logging.getLogger(__name__)
 
 
+def _shipped() -> AlignConfig:
+    """What the shipped weights were made with."""
+    return AlignConfig(updates=60, lr=1.5e-4, guards=GuardConfig(anchor_weight=0.1, realism_weight=1.0))
+
+
 @dataclass(frozen=True)
 class Align:
     """Fine-tune the base denoiser on the reward."""
@@ -50,8 +55,8 @@ class Align:
     runs: Path = Path("runs")
     device: str = "auto"
     threads: int = 0  # CPU threads; 0 leaves PyTorch's choice
-    keep: float = 0.4  # of the adapters' change that is kept: weights between base and policy (Wortsman et al. 2022)
-    align: Annotated[AlignConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=AlignConfig)
+    keep: float = 1.0  # of the adapters' change that is kept: weights between base and policy (Wortsman et al. 2022)
+    align: Annotated[AlignConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=_shipped)
 
     def __post_init__(self) -> None:
         if not 0.0 < self.keep <= 1.0:
