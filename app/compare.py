@@ -11,6 +11,7 @@ import gradio as gr
 
 from app import texts
 from app.ask import Ask
+from app.body import BodyPanel
 from app.downloads import Downloads
 from app.handlers import QUIET, sentence_of
 from app.player import MotionPlayer
@@ -68,6 +69,7 @@ class Compare:
             self.undo = gr.Button("Undo", size="sm", min_width=60, scale=0, visible=False, elem_id="undo")
             self.next = gr.Button("Re-roll", size="sm", min_width=104, scale=0, interactive=False, elem_id="next")
         self.details = Details(CRITERIA, comment=True)  # style.css shows it when "Say more" is on
+        BodyPanel(self.engine)
         self.downloads = Downloads(self.engine)
 
     def _wire(self) -> None:

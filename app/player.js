@@ -59,6 +59,15 @@ class MotionPlayer {
     if (!this.pack) this.setScene(standingScene(this.body));
   }
 
+  // Another body in the same motions, where they are.
+  async setBody(loadBody) {
+    await this.prepared;
+    if (this.broken) return;
+    this.body = decodeBody(await loadBody());
+    this.renderer.setBody(this.body);
+    this.setScene(this.pack ? this.scene : standingScene(this.body));
+  }
+
   // ---- value -------------------------------------------------------------------------------------------------
 
   async setValue(pack) {

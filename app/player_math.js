@@ -88,6 +88,7 @@ function decodeBody(buffer) {
     parents: header.parents,
     rest: Float32Array.from(header.joints.flat()),
     lift: header.ground_offset,
+    path: header.path || { scale: 1, rest: header.joints[0] }, // of a body that motions were not made for
   };
   body.normals = vertexNormals(body.positions, body.triangles);
   body.lightTriangles = lightTriangles(body);
@@ -267,7 +268,7 @@ function placeJoint(body, pose, j, local, translations, f, g, blend) {
   const R = j * 9, P = j * 3, parent = body.parents[j];
   if (parent < 0) {
     pose.rotations.set(local, R);
-    for (let k = 0; k < 3; k++) pose.joints[P + k] = body.rest[k] + mix(translations[f + k], translations[g + k], blend);
+    for (let k = 0; k < 3; k++) pose.joints[P + k] = body.path.scale * (body.path.rest[k] + mix(translations[f + k], translations[g + k], blend));
     pose.joints[P + 1] += body.lift;
     return;
   }

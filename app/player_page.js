@@ -29,6 +29,7 @@ function playerHandle(player) {
     pause: () => player.setPlaying(false),
     hold: (on) => player.hold(on),
     seek: (time) => player.seek(time),
+    setBody: (address) => player.setBody(() => fetchBody(address)),
     act: (name) => player.act(name),
     setSpeed: (speed) => (player.clock.speed = clamp(speed, 0.1, 4)),
     // World positions (J, 3) of a body's joints at the present time, as drawn.

@@ -78,6 +78,13 @@ def find_in_folder(folder: Path, gender: str = "neutral") -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
+def bodies_beside(path: Path) -> dict[str, Path]:
+    """Name -> file: `path` itself, and every SMPL, SMPL-H or SMPL-X body of any gender in assets/body and beside it."""
+    names = [f"{m}_{g.upper()}{end}" for m in MODELS for g in GENDERS for end in (".npz", ".pkl")]
+    files = [path, *(folder / name for folder in (ASSETS, path.parent) for name in names)]
+    return {file.stem: file for file in files if file.is_file()}
+
+
 def load_body(path: str | Path | None = None, betas: Sequence[float] | np.ndarray | None = None) -> Body:
     """The body of a file, shaped by betas (up to the file's number of shape directions; None is the mean shape).
 

@@ -21,7 +21,7 @@ import numpy as np
 from core.body.skinning import ground_offset
 from core.motion.files import atomic_write
 from core.motion.rotations import matrix_to_quaternion
-from core.motion.skeleton import FPS
+from core.motion.skeleton import FPS, JOINT
 
 if TYPE_CHECKING:
     from core.body.smpl_files import Body
@@ -33,12 +33,15 @@ BODY_JOINTS = 24  # the 22 of the skeleton and both hands, as SMPL
 QUATERNION_SCALE = 32767.0  # int16 per unit: 0.002 degrees
 
 
-def body_bytes(body: Body) -> bytes:
+def body_bytes(body: Body, posed_on: Body | None = None) -> bytes:
     """Serialise a rest body: magic, header length (uint32), JSON header, then the arrays, little-endian.
 
     Arrays in order: positions float32 (V, 3), joint indices uint8 (V, 4), weights uint8 (V, 4) that sum to 255,
     triangles uint16 (T, 3), or uint32 above 65,536 vertices. The header's ground_offset is what the browser lifts the
     body by, so that the soles and not the foot joints stand on the floor.
+
+    posed_on: the body that motions were made for, where it is another one: the header's path then tells the browser
+    to scale the pelvis' way by leg length, so that longer legs take longer steps and feet neither slide nor sink.
     """
     vertices = np.ascontiguousarray(body.vertices, "<f4")
     indices, weights = top_influences(np.asarray(body.weights))
@@ -52,11 +55,19 @@ def body_bytes(body: Body) -> bytes:
         "joints": np.asarray(body.joints, np.float64).round(6).tolist(),
         "ground_offset": round(ground_offset(body), 6),
     }
+    if posed_on is not None:
+        scale = _leg_length(body) / _leg_length(posed_on)
+        header["path"] = {"scale": round(scale, 6), "rest": np.asarray(posed_on.joints[0], float).round(6).tolist()}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)  # arrays start at a multiple of four bytes
     triangles = np.ascontiguousarray(body.faces, index_type)
     arrays = [vertices.tobytes(), indices.tobytes(), weights.tobytes(), triangles.tobytes()]
     return b"".join([MAGIC, struct.pack("<I", len(text)), text, *arrays])
+
+
+def _leg_length(body: Body) -> float:
+    chain = np.asarray(body.joints)[[JOINT["left_hip"], JOINT["left_knee"], JOINT["left_ankle"]]]
+    return float(np.linalg.norm(np.diff(chain, axis=0), axis=-1).sum())
 
 
 def top_influences(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -75,12 +86,12 @@ def top_influences(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return indices.astype(np.uint8), rounded.astype(np.uint8)
 
 
-def pack_body(body: Body, folder: Path) -> Path:
+def pack_body(body: Body, folder: Path, posed_on: Body | None = None) -> Path:
     """Write the body file once and return its path; the name is the hash of the content.
 
     Side effect: creates `folder` and the file where they are missing; an existing file is left alone.
     """
-    data = body_bytes(body)
+    data = body_bytes(body, posed_on)
     path = Path(folder) / f"body-{hashlib.sha256(data).hexdigest()[:16]}.bin"
     if not path.is_file() or path.stat().st_size != len(data):
         atomic_write(path, lambda file: file.write(data))

@@ -14,7 +14,7 @@ import scipy.sparse
 from core.body import smpl_files
 from core.body.safe_pickle import load_arrays_pickle
 from core.body.skeleton24 import BODY_PARENTS
-from core.body.smpl_files import DEFAULT_BODY, find_user_body, load_body
+from core.body.smpl_files import DEFAULT_BODY, bodies_beside, find_user_body, load_body
 
 
 @pytest.fixture
@@ -188,3 +188,13 @@ def test_users_own_body_is_found(tmp_path, arrays, monkeypatch):
     monkeypatch.setenv("EASYTUNE_BODY", str(tmp_path / "gone.pkl"))
     with pytest.raises(FileNotFoundError, match="EASYTUNE_BODY"):
         load_body()
+
+
+def test_bodies_of_every_model_and_gender_are_offered(tmp_path, arrays, monkeypatch):
+    """Failure prevented: a female SMPL-X file beside the neutral SMPL one that the page never offers."""
+    monkeypatch.setattr(smpl_files, "ASSETS", tmp_path / "assets")
+    own = _write(tmp_path / "mine.pkl", arrays)
+    for name in ("SMPL_MALE.pkl", "SMPLX_FEMALE.pkl", "SMPLH_NEUTRAL.pkl", "SMPL_OTHER.pkl"):
+        _write(tmp_path / name, arrays)
+    assert set(bodies_beside(own)) == {"mine", "SMPL_MALE", "SMPLX_FEMALE", "SMPLH_NEUTRAL"}
+    assert next(iter(bodies_beside(own))) == "mine"

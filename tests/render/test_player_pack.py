@@ -171,3 +171,13 @@ def test_bad_rate_and_labels_are_refused():
         pack_pair(*motion(), fps=0)
     with pytest.raises(ValueError, match="1 entries for 2 motions"):
         pack_pair(*motion(), *motion(), labels=["A"])
+
+
+def test_a_body_that_motions_were_not_made_for_tells_how_to_scale_their_path():
+    """Prevents longer legs that slide or sink: the browser scales the pelvis' way by leg length."""
+    body = small_body()
+    larger = SimpleNamespace(**{**vars(body), "joints": 1.25 * body.joints})
+    path = read_body(body_bytes(larger, body))[0]["path"]  # type: ignore[arg-type]
+    assert path["scale"] == pytest.approx(1.25, abs=1e-4)
+    np.testing.assert_allclose(path["rest"], body.joints[0], atol=1e-6)
+    assert "path" not in read_body(body_bytes(body))[0]  # type: ignore[arg-type]
