@@ -20,7 +20,7 @@ from core.data.compose import resample
 from core.data.humanoids import JointMap, map_joints
 from core.motion.bvh import Bvh
 from core.motion.kinematics import swing_rotations
-from core.motion.rotations import matrix_to_rotvec
+from core.motion.rotations import matrix_to_rotvec, normalize, rotation_between
 from core.motion.skeleton import FPS, JOINT, LEFT_FOOT, N_JOINTS, PARENTS, RIGHT_FOOT
 
 STANDING_SPEED = 0.05  # m/s: slower toes are on the floor
@@ -50,7 +50,44 @@ def at_our_size(positions: np.ndarray, found: JointMap, rest: np.ndarray, file: 
     scale = _leg(rest[None]) / max(_leg(joints), 1e-9)
     if not np.isfinite(scale) or scale > 1e6:
         raise ValueError(f"{file} has legs of no length. Export it again with its skeleton.")
-    return joints * scale
+    return with_our_shoulders(joints * scale, rest)
+
+
+def with_our_shoulders(joints: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    """Joints (F, 22, 3) whose collar bones point, on the average of the clip, as those of our rest pose do.
+
+    Skeletons begin them anywhere between neck and armpit; taken as they are, they would make a body that shrugs. What
+    moves about that average stays, and so do the directions of the arms.
+    """
+    joints = joints.copy()
+    R_world_chest, R_rest_chest = _chest_frame(joints), _chest_frame(rest[None, :N_JOINTS])[0]
+    for side in ("left", "right"):
+        collar, shoulder, elbow, wrist = (JOINT[f"{side}_{part}"] for part in ("collar", "shoulder", "elbow", "wrist"))
+        bones = [(JOINT["spine3"], collar), (collar, shoulder)]
+        vectors = [
+            _turned(joints[:, end] - joints[:, start], R_world_chest, R_rest_chest.T @ (rest[end] - rest[start]))
+            for start, end in bones
+        ]
+        before = joints[:, shoulder].copy()
+        joints[:, collar] = joints[:, JOINT["spine3"]] + vectors[0]
+        joints[:, shoulder] = joints[:, collar] + vectors[1]
+        joints[:, [elbow, wrist]] += (joints[:, shoulder] - before)[:, None]
+    return joints
+
+
+def _turned(bone: np.ndarray, R_world_chest: np.ndarray, ours: np.ndarray) -> np.ndarray:
+    """Bone vectors (F, 3) turned so that their average, seen from the chest (F, 3, 3), points along `ours` (3,)."""
+    seen = np.einsum("fji,fj->fi", R_world_chest, bone)
+    turn = rotation_between(normalize(normalize(seen).mean(0)), normalize(ours))
+    return np.einsum("fij,fj->fi", R_world_chest, seen @ turn.T)
+
+
+def _chest_frame(joints: np.ndarray) -> np.ndarray:
+    """R_world_chest (F, 3, 3) of joints (F, 22, 3): columns to the left, up along the spine, forward."""
+    up = normalize(joints[:, JOINT["neck"]] - joints[:, JOINT["spine3"]])
+    left = joints[:, JOINT["left_shoulder"]] - joints[:, JOINT["right_shoulder"]]
+    ahead = normalize(np.cross(left, up))
+    return np.stack([np.cross(up, ahead), up, ahead], axis=-1)
 
 
 def pose_of(joints: np.ndarray, rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

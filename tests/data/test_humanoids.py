@@ -230,3 +230,6 @@ def test_a_real_clip_of_another_skeleton(rest):
     assert 1.35 < joints[0, JOINT["head"], 1] < 1.75
     assert -0.03 < toes.min() < 0.02 and 0.15 < toes.min(1).max() < 0.6  # on the floor, and off it in the jump
     assert np.linalg.norm(np.diff(joints, axis=0), axis=-1).max() < 0.5  # the T-pose is gone
+    for side in ("left", "right"):  # its collar bones begin at the neck: shoulders must not be drawn up to the ears
+        drop = joints[:, JOINT["neck"], 1] - joints[:, JOINT[f"{side}_shoulder"], 1]
+        assert abs(drop[0] - (rest[JOINT["neck"], 1] - rest[JOINT[f"{side}_shoulder"], 1])) < 0.03
