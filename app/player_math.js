@@ -184,7 +184,8 @@ function standingScene(body) {
     rotations[shoulder * 4] = Math.cos(angle / 2) * QUATERNION_SCALE;
     rotations[shoulder * 4 + 3] = Math.sin(angle / 2) * QUATERNION_SCALE;
   }
-  const translations = Float32Array.of(0, -Math.min(body.rest[10 * 3 + 1], body.rest[11 * 3 + 1]), 0);
+  const lift = [0, -Math.min(body.rest[10 * 3 + 1], body.rest[11 * 3 + 1]), 0];
+  const translations = Float32Array.from(lift, (up, k) => (body.rest[k] + up) / body.path.scale - body.path.rest[k]);
   const still = { frames: 1, fps: 20, duration: 0, rotations, translations, path: Float32Array.of(0, 0), bounds: [0, 0, 0, 0] };
   return { motions: [still, still], labels: ["A", "B"], fps: 20, duration: 0 };
 }
