@@ -160,7 +160,7 @@ class _Step:
         config, prompts = self.align_config(start), training_prompts(voted)
         files = RunFolder(self.work / "align", config)
         held_out = held_out_batch(self.config.held_out_prompts, prompts, encoder, self.device)
-        run = AlignRun(self.model, reward, self.schedule, config, files, held_out, None, start.scaled(_scale(config)))
+        run = AlignRun(self.model, reward, self.schedule, config, files, held_out, start.scaled(_scale(config)))
         batches = PromptBatches(prompts, encoder, config.batch, config.seed, self.device)
         if run.watch is not None:
             self._tell(0.0, run.watch.rules.baseline)
