@@ -159,7 +159,8 @@ def prompt_batches(
         with torch.no_grad():
             real = embed(*to_tensors(motions, rows, device))
         return AlignBatch(
-            text.select(np.repeat(np.arange(len(rows)), 2)), *(x.repeat_interleave(2, 0) for x in (lengths, real))
+            text.select(torch.arange(len(rows)).repeat_interleave(2)),
+            *(x.repeat_interleave(2, 0) for x in (lengths, real)),
         )
 
     return batch
