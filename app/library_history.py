@@ -111,7 +111,7 @@ class HistoryPanel:
 
     def _wire(self, annotator: gr.Textbox) -> None:
         listing: dict[str, Any] = {"inputs": [*self.filters, self.offset], "outputs": self.listed, **QUIET}
-        changed = [self.text.input, self.verdict.input, self.version.input, self.by.input, self.names.input]
+        changed = [self.text.change, self.verdict.input, self.version.input, self.by.input, self.names.input]
         gr.on(changed, partial(self.on_list, 0), trigger_mode="always_last", **listing)
         self.newer.click(partial(self.on_list, -_PER_PAGE), **listing)
         self.older.click(partial(self.on_list, _PER_PAGE), **listing)

@@ -79,13 +79,16 @@ def filled_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = PreferenceStore(folder)
     at_rest = np.tile(np.eye(3), (41, N_JOINTS, 1, 1))
     for i in range(14):
-        standing = np.tile(load_body().joints[:N_JOINTS] + [0.0, 1.0, 0.0], (41, 1, 1))
-        standing[:, :, 2] += np.linspace(0.0, 0.1 * i, 41)[:, None]
         made = {"prompt": f"a person waits, number {i}", "seed": i, "frames": 40, "steps": 2, "guidance_scale": 2.5}
         made |= {"solver": "dpm++", "weights_sha256": "0" * 16, "text_encoder": "minilm", "device": "cpu"}
         made |= {"code_version": "0.1", "torch_version": "2.13"}
-        made["motion_sha256"] = store.save_motion(extract_features(standing, at_rest))
-        sides = [Take(**made, model_version=version) for version in ("base", "aligned")[:: 1 if i % 2 else -1]]
+        sides = []
+        for version in ("base", "aligned")[:: 1 if i % 2 else -1]:
+            standing = np.tile(load_body().joints[:N_JOINTS] + [0.0, 1.0, 0.0], (41, 1, 1))
+            walked = 0.1 * i + (0.05 if version == "aligned" else 0.0)  # equal sides would be an attention check
+            standing[:, :, 2] += np.linspace(0.0, walked, 41)[:, None]
+            motion = store.save_motion(extract_features(standing, at_rest))
+            sides.append(Take(**made, model_version=version, motion_sha256=motion))
         store.add_pair(Pair(f"{i:012x}", *sides, now()))
         for name, verdict in (("ada", "left"), ("bob", ("right", "tie", "left")[i % 3])) if i < 13 else ():
             store.record_vote(f"{i:012x}", verdict, name, "0.1", 3.0)
