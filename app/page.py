@@ -47,6 +47,7 @@ class Page:
                 allowed_paths=[str((settings.data_dir / "exports").resolve())],
                 ssr_mode=False,  # no second server
                 prevent_thread_lock=True,
+                _frontend=False,  # no self-test: it gives up after 3 s, and a busy machine would not get a page at all
             )
         except OSError as error:
             raise ValueError(
