@@ -29,7 +29,7 @@ from benchmarks.alignment_curves import Curve, Exam, make_exam
 from benchmarks.alignment_report import cost_headline, curve_headline, markdown, picture
 from benchmarks.alignment_setup import Benchmark, World, lasting, load_world, scaled
 from benchmarks.generation import machine
-from core.commands.console import ProgressLine
+from core.commands.console import ProgressLine, exit_code
 from core.models.checkpoint import fingerprint
 from core.motion.files import atomic_write
 
@@ -39,18 +39,12 @@ CLOCKS = {"wall": "seconds", "cpu": "cpu_seconds"}
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, write; returns the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    try:
+
+    def work() -> None:
         config = tyro.cli(Benchmark, args=arguments, prog="python -m benchmarks.alignment")
-        results = run(scaled(config))
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; run the same command again to go on where it left off", file=sys.stderr)
-        return 130
-    print(markdown(results, CLOCKS[config.clock]))
-    return 0
+        print(markdown(run(scaled(config)), CLOCKS[config.clock]))
+
+    return exit_code(work)
 
 
 def run(config: Benchmark) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import json
-import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -25,7 +24,7 @@ from benchmarks.alignment_setup import Benchmark, World, load_world
 from core.align.config import AlignConfig, GuardConfig
 from core.align.run import align
 from core.align.schedule import from_diffusers
-from core.commands.console import ProgressLine
+from core.commands.console import ProgressLine, exit_code
 from core.diffusion.rollout import SamplerConfig, make_scheduler
 from core.metrics.intervals import paired_difference
 from core.models.checkpoint import add_adapters, fingerprint
@@ -99,17 +98,12 @@ class Ablation:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, write; returns the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    try:
+
+    def work() -> None:
         config = tyro.cli(Ablation, args=arguments, prog="python -m benchmarks.guards")
         print(run(tiny(config) if config.smoke else config))
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; run the same command again to go on where it left off", file=sys.stderr)
-        return 130
-    return 0
+
+    return exit_code(work)
 
 
 def tiny(config: Ablation) -> Ablation:

@@ -30,7 +30,7 @@ from torch import Tensor
 from benchmarks.generation import deliver, machine
 from benchmarks.live_align import AlignPart, shifts_table
 from benchmarks.takes import Pool, PoolConfig, load_pool
-from core.commands.console import ProgressLine
+from core.commands.console import ProgressLine, exit_code
 from core.diffusion.rollout import SamplerConfig
 from core.models.checkpoint import fingerprint, load_judge, load_reward
 from core.models.reward import RewardModel
@@ -86,19 +86,15 @@ class Stage:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, write; returns the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    try:
+
+    def work() -> None:
         config = tyro.cli(LiveLoop, args=arguments, prog="python -m benchmarks.live_loop")
         report = run(tiny(config) if config.smoke else config)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; run the same command again to go on where it left off", file=sys.stderr)
-        return 130
-    image = picture(report)
-    atomic_write(config.out / "live-loop.png", lambda file: file.write(image))
-    return deliver(report, markdown(report), config.out / "live-loop.json")
+        image = picture(report)
+        atomic_write(config.out / "live-loop.png", lambda file: file.write(image))
+        deliver(report, markdown(report), config.out / "live-loop.json")
+
+    return exit_code(work)
 
 
 def tiny(config: LiveLoop) -> LiveLoop:

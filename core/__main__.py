@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import sys
+
+from core.commands.console import exit_code
 
 COMMANDS = {
     "prepare": "turn a motion dataset into one compact archive",
@@ -34,17 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments[0] not in COMMANDS:
         print(f"command {arguments[0]!r} is unknown. Choose one of: {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     module = importlib.import_module(f"core.commands.{arguments[0].replace('-', '_')}")
-    try:
-        module.main(arguments[1:])
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; run the same command again to go on where it left off", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code(lambda: module.main(arguments[1:]))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,26 @@
-"""What every command shows on the console: one progress line that rewrites itself, values beside it."""
+"""What every command shows on the console: one progress line that rewrites itself, and how it ends."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
+
+
+def exit_code(work: Callable[[], object]) -> int:
+    """Do the work, with a log on the console; 1 and one sentence for bad input, 130 when it was interrupted."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        work()
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on where it left off", file=sys.stderr)
+        return 130
+    return 0
 
 
 class ProgressLine:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -12,18 +11,8 @@ from app.prefetch import Prefetch
 from app.runs import CancelledError, Run, Runs
 from core.engine import Engine
 from core.request import Request
-from core.settings import Settings
 
 REQUEST = Request("a person walks forward", duration_s=2.0, seed=5, steps=2)
-
-
-@pytest.fixture(scope="module")
-def engine(tiny_checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    settings = Settings(device="cpu", data_dir=tmp_path_factory.mktemp("data"), checkpoints=tiny_checkpoints)
-    engine = Engine(settings)
-    engine.start_loading()
-    assert engine.wait_until_ready(900.0).ready
-    return engine
 
 
 def test_next_pair_is_the_same_from_other_noise_and_stored_when_shown(engine: Engine) -> None:

@@ -12,7 +12,6 @@ import pytest
 from core.engine import Engine
 from core.preference.studies import RealMotion, Study
 from core.preference.types import Pair
-from core.settings import Settings
 from core.study import Answer, StudyDesk
 from core.study_takes import noise_of
 
@@ -20,15 +19,6 @@ STUDY = Study(
     "tiny", ("a person walks", "a person waves"), ("base", "aligned"), 1, 2, criteria=("style",), comment=True
 )
 LEFT = Answer("left", {"style": "tie"}, "stiff arms", response_s=2.5, plays=3)
-
-
-@pytest.fixture(scope="module")
-def engine(tiny_checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    settings = Settings(device="cpu", data_dir=tmp_path_factory.mktemp("data"), checkpoints=tiny_checkpoints)
-    engine = Engine(settings)
-    engine.start_loading()
-    assert engine.wait_until_ready(900.0).ready
-    return engine
 
 
 def desk_of(engine: Engine, study: Study, folder: Path = Path()) -> StudyDesk:
