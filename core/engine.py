@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import core
 from core.learning.versions import VersionStore
 from core.motion.skeleton import FPS, MIN_FRAMES
 from core.preference.motions import features_sha256
+from core.preference.sides import SideCoin
 from core.preference.store import PreferenceStore
 from core.preference.types import Pair, Take, Vote, new_pair_id, now
 from core.request import Request, random_seed
@@ -81,6 +81,7 @@ class Engine:
         self._status = Status(False, "Waiting to load the models")
         self._settled = threading.Event()  # ready, or failed for good
         self._inference = threading.Lock()
+        self._sides = SideCoin()
         self._loading: threading.Thread | None = None
         self._models: _Models | None = None
 
@@ -169,7 +170,7 @@ class Engine:
     def generate(self, request: Request, progress: Progress | None = None) -> Pair:
         """Make two takes from the same noise, one by each version, and store them before returning.
 
-        The sides are drawn at random. RuntimeError, as a sentence, while the models are not ready.
+        The sides are drawn, see core.preference.sides. RuntimeError, as a sentence, while the models are not ready.
         `progress` may raise to cancel; nothing is stored then.
         """
         return self.keep(self.prepare(request, progress))
@@ -182,7 +183,7 @@ class Engine:
             self._bring_in(models, versions)
             motions = self._sample(models, versions, request, frames, seed, progress)
         takes = [self._take(models, *made, request, seed) for made in zip(versions, motions, strict=True)]
-        if secrets.randbelow(2):
+        if not self._sides.first_goes_left(*versions):
             takes.reverse()
         return Prepared(Pair(new_pair_id(), takes[0], takes[1], now()), tuple(motions))
 
