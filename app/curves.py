@@ -21,10 +21,18 @@ class Panel:
     before: str = ""  # figure of the model or reward without votes, where it is not the first value
     span: float = 0.0  # least height of the chart, so that noise looks like noise ...
     relative: bool = False  # ... as a share of the first value
+    across: str = "done"  # figure of the rows that goes from left to right, 0-1
 
 
 PANELS = (
-    Panel("accuracy", "Agreement", "how often it picks what you picked, on votes held out", "base_accuracy", 0.4),
+    Panel(
+        "accuracy",
+        "Agreement",
+        "how often it picks what you picked, on votes held out, by votes learnt from",
+        "base_accuracy",
+        0.4,
+        across="learnt_from",
+    ),
     Panel("held_out_reward_0", "Reward", "of prompts that are not trained on; should rise", span=0.01),
     Panel("held_out_distance", "Distance to base", "in units of its variance; small is safe", span=0.1),
     Panel("held_out_diversity", "Diversity", "distance between motions; should stay", span=0.3, relative=True),
@@ -32,7 +40,7 @@ PANELS = (
 
 
 def charts(rows: Sequence[Row]) -> str:
-    """The panels of a job's rows so far (core.learning.progress); the right end is where its phase is done.
+    """The panels of a job's rows so far (core.learning.progress); the right end is where a phase or the votes end.
 
     A dashed line tells the same figure without votes: of the base model, or of the reward that has not learnt.
     """
@@ -40,7 +48,8 @@ def charts(rows: Sequence[Row]) -> str:
 
 
 def _chart(panel: Panel, rows: Sequence[Row]) -> str:
-    found = [(float(row["done"]), float(row[panel.figure])) for row in rows if row.get(panel.figure) is not None]
+    known = [row for row in rows if None not in (row.get(panel.figure), row.get(panel.across))]
+    found = [(float(row[panel.across]), float(row[panel.figure])) for row in known]
     before = _before(panel, rows, found)
     if panel.before and found and before is not None:
         found = [(0.0, before), *found]  # learning starts at the reward without votes

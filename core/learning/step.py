@@ -152,8 +152,7 @@ class _Step:
         refining = RefineConfig(annotator=self.config.annotator)
         vectors = VectorFile(self.config.data_dir / "vectors", base)
         reward = refine(base, pairs, self.store.motions.load, encoder, refining, callback, vectors)
-        known = {name: reward.report.get(name) for name in ("accuracy", "base_accuracy")}
-        self.progress.report("refine", 1.0, learnt=reward.explain(), **known)
+        self.progress.report("refine", 1.0, learnt=reward.explain())
         return reward
 
     def _align(self, start: Start, reward: PreferenceReward, voted: Sequence[str], encoder: TextEncoder) -> AlignResult:

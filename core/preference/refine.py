@@ -6,7 +6,7 @@ Every motion is embedded once, in batches; what remains is a regression of few i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -37,6 +37,7 @@ class RefineConfig:
     """How votes become a head; what is believed before any vote is told in core.preference.bradley_terry.Prior."""
 
     folds: int = 5  # of the cross-validation behind report["accuracy"]
+    parts: int = 4  # points of the curve that tells how agreement grows with the votes
     annotator: str = ""  # put into the head's config: whose votes these are
     text_weight: float = 1.0  # of the base reward, logits per standard deviation within a prompt
     tastes: float = 0.2  # expected number of descriptors that a taste is about
@@ -44,8 +45,8 @@ class RefineConfig:
     seed: int = 0  # of the folds
 
     def __post_init__(self) -> None:
-        if self.folds < 2:
-            raise ValueError(f"folds={self.folds} must be at least 2.")
+        if self.folds < 2 or self.parts < 1:
+            raise ValueError(f"folds={self.folds} must be at least 2 and parts={self.parts} at least 1.")
         if not 0.0 <= self.lapse < 0.5:
             raise ValueError(f"lapse={self.lapse} is outside 0-0.5. It is the share of votes that are slips.")
         if not 0.0 < self.tastes < N_DESCRIPTORS:
@@ -64,7 +65,8 @@ def refine(
     """A frozen preference reward (its `.report` tells how well it predicts); base_reward is copied, not changed.
 
     known: vectors of earlier refinements; those of further motions are appended to it.
-    callback(step, total, info) after every batch of embedded motions and every fold; it may raise to cancel.
+    callback(step, total, info) after every batch of embedded motions and every fold; it may raise to cancel. info
+    after the last fold of each part: learnt_from, the share of votes learnt from, and accuracy, base_accuracy.
     report: pairs, accuracy (held-out, cross-validated over pairs without ties), base_accuracy (the un-refined reward
     on the same pairs), log_loss and calibration (mean |predicted - observed| over five bins) of the held-out
     predictions, seconds; figures that need more pairs are None. Raises ValueError where no pair is given.
@@ -75,14 +77,18 @@ def refine(
     vectors = known.read() if known else {}
     names = list(dict.fromkeys(n for p in pairs for n in (p.chosen_sha256, p.rejected_sha256)))
     fresh = [name for name in names if name not in vectors]
-    report = _Steps(callback, -(-len(fresh) // _BATCH) + config.folds)
+    report = _Steps(callback, -(-len(fresh) // _BATCH) + config.parts * (config.folds + 1))
     found = embed_motions(base_reward, fresh, motions, report)
     if known and found:
         known.append(fresh, torch.stack(list(found.values())))
     vectors = {name: vector.to(base_reward.feature_mean.device) for name, vector in (vectors | found).items()}
     words = embed_prompts(base_reward, list(dict.fromkeys(p.prompt for p in pairs)), encoder)
     head, difference = learn_head(base_reward, pairs, vectors, words, config)
-    figures = cross_validate(difference, pairs, prior_of(config, base_reward.config.embedding), config, report)
+    prior, figures = prior_of(config, base_reward.config.embedding), {}
+    for part in range(1, config.parts + 1):
+        figures = cross_validate(difference, pairs, prior, config, report, -(-part * len(pairs) // config.parts))
+        known_so_far = {name: figures[name] for name in ("accuracy", "base_accuracy")}
+        report({"learnt_from": part / config.parts, **known_so_far})
     seconds = round(time.perf_counter() - started, 3)
     head.config = replace(head.config, report={"pairs": len(pairs), **figures, "seconds": seconds})
     return head
@@ -109,7 +115,7 @@ def votes_of(pairs: Sequence[PreferencePair]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([0.5 if p.tie else 1.0 for p in pairs]), np.array([p.weight for p in pairs])
 
 
-def _nothing() -> None:
+def _nothing(_info: Mapping[str, Any] | None = None) -> None:
     """Reports to nobody."""
 
 
@@ -121,10 +127,10 @@ class _Steps:
     total: int
     done: int = 0
 
-    def __call__(self) -> None:
+    def __call__(self, info: Mapping[str, Any] | None = None) -> None:
         self.done += 1
         if self.callback:
-            self.callback(self.done, self.total, {})
+            self.callback(self.done, self.total, dict(info or {}))
 
 
 @torch.no_grad()
@@ -190,14 +196,18 @@ def cross_validate(
     prior: Prior,
     config: RefineConfig,
     report: Callable[[], None],
+    first: int | None = None,
 ) -> dict[str, float | None]:
-    """Accuracy, log-loss and calibration of votes held out by prompt, and the base reward's accuracy on them."""
+    """Accuracy, log-loss and calibration of votes held out by prompt, and the base reward's accuracy on them.
+
+    first: only so many of the pairs, from the first, are learnt from; all are predicted. None: all of them.
+    """
     prompts = {prompt: i for i, prompt in enumerate(dict.fromkeys(p.prompt for p in pairs))}
     order = np.random.default_rng(config.seed).permutation(len(prompts))
     fold = np.array([order[prompts[p.prompt]] for p in pairs]) % config.folds
     (target, weight), p = votes_of(pairs), np.full(len(x), np.nan)
     for k in range(config.folds):
-        held, kept = fold == k, fold != k
+        held, kept = fold == k, (fold != k) & (np.arange(len(x)) < (len(x) if first is None else first))
         if held.any() and kept.any():
             p[held] = predict(x[held], fit(x[kept], target[kept], weight[kept], prior), prior.lapse)
         report()

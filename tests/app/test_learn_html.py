@@ -73,5 +73,5 @@ def test_curves_grow_with_the_rows_beside_what_was_before() -> None:
     assert len(short) == 3 and len(whole) == 5
     heights = [float(point.split(",")[1]) for point in whole]
     assert max(heights) - min(heights) < 2.0, "a change of 0.4 % fills the chart"
-    told = charts([{"phase": "refine", "done": 1.0, "accuracy": 0.8, "base_accuracy": 0.6}])
+    told = charts([{"phase": "refine", "done": 1.0, "learnt_from": 1.0, "accuracy": 0.8, "base_accuracy": 0.6}])
     assert "<line" in told and "0.8" in told

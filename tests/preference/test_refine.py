@@ -77,6 +77,17 @@ def test_learns_a_taste_says_it_and_predicts_held_out_votes(base: RewardModel) -
     assert any("high" in words for words in head.explain()), head.explain()
 
 
+def test_tells_how_agreement_grows_with_the_votes(base: RewardModel) -> None:
+    """Prevents a learning curve of one point, or one whose end is another figure than the report's."""
+    told, motions = [], takes(80)
+    pairs = votes_for_high_hands(motions)
+    head = refine(base, pairs, motions.__getitem__, Words(), callback=lambda _step, _total, info: told.append(info))
+    curve = [info for info in told if "accuracy" in info]
+    assert [info["learnt_from"] for info in curve] == [0.25, 0.5, 0.75, 1.0]
+    assert curve[-1]["accuracy"] == head.report["accuracy"] > 0.8
+    assert curve[0]["accuracy"] <= curve[-1]["accuracy"] + 0.05
+
+
 def test_gradient_is_finite_even_for_a_body_at_rest(base: RewardModel) -> None:
     motions = takes(40)
     head = refine(base, votes_for_high_hands(motions), motions.__getitem__, Words())
