@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in app.py; read when torch is first imported
 
@@ -52,10 +53,11 @@ def node_packages() -> Path:
     folder = Path(__file__).resolve().parent / "node"
     if shutil.which("npm") is None or shutil.which("node") is None:
         pytest.skip("node and npm are not installed")
-    if not all((folder / "node_modules" / name).is_dir() for name in ("three", "gltf-validator", "axe-core")):
-        made = subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=folder, capture_output=True, text=True)
-        if made.returncode:
-            pytest.skip(f"npm could not fetch the packages: {made.stderr.strip().splitlines()[-1:]}")
+    with FileLock(folder / "node_modules.lock"):  # several processes may run the tests
+        if not all((folder / "node_modules" / name).is_dir() for name in ("three", "gltf-validator", "axe-core")):
+            made = subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=folder, capture_output=True, text=True)
+            if made.returncode:
+                pytest.skip(f"npm could not fetch the packages: {made.stderr.strip().splitlines()[-1:]}")
     return folder
 
 
