@@ -29,7 +29,7 @@ from benchmarks.generation import deliver, machine
 from core.models.checkpoint import load_reward
 from core.models.reward import RewardModel
 from core.preference.descriptors import N_DESCRIPTORS
-from core.preference.pairs import PairBuffer
+from core.preference.pairs import vote_pairs
 from core.preference.refine import refine
 from core.preference.store import PreferenceStore, default_database
 from core.preference.vectors import VectorFile
@@ -81,7 +81,7 @@ def measure(pairs: int, base: RewardModel) -> dict[str, float]:
         clock.append(time.perf_counter())
         store.counts()
         clock.append(time.perf_counter())
-        found = PairBuffer(store).pairs()
+        found = vote_pairs(store)
         clock.append(time.perf_counter())
         refine(base, found, store.motions.load, load_text_encoder(), known=known)
         clock.append(time.perf_counter())

@@ -10,7 +10,7 @@ from core.commands.console import exit_code
 COMMANDS = {
     "prepare": "turn a motion dataset into one compact archive",
     "train": "train vae, base, mdm, reward or judge",
-    "refine": "sharpen a reward on its own retrieval failures (SPL), no votes needed",
+    "refine": "sharpen a reward on its own retrieval failures (SPL), and on votes if there are any",
     "align": "fine-tune the base model on the reward (easytune, draft, alignprop, drtune, refl)",
     "align-report": "reward and judge of an alignment, drawn together; the card tells where they part",
     "evaluate": "measure models with the judge and physical metrics",

@@ -1,4 +1,4 @@
-"""`python -m core refine`: SPL on a shipped reward; a table of retrieval before and after."""
+"""`python -m core refine`: SPL on a shipped reward, and on votes; a table of retrieval before and after."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from core.learning.prompts import PromptBatches, held_out_batch, training_prompt
 from core.learning.versions import Start, Version, VersionStore
 from core.models.checkpoint import load_diffusion, load_reward, save_adapters
 from core.preference.head import PreferenceReward
-from core.preference.pairs import PairBuffer, PreferencePair
+from core.preference.pairs import PreferencePair, vote_pairs
 from core.preference.refine import RefineConfig, refine
 from core.preference.store import PreferenceStore
 from core.preference.types import now
@@ -136,7 +136,7 @@ class _Step:
         self.seconds[phase] = self.progress.report(phase, 1.0)
 
     def _pairs(self) -> list[PreferencePair]:
-        pairs = PairBuffer(self.store).pairs(self.config.annotator or None)
+        pairs = vote_pairs(self.store, self.config.annotator or None)
         if len(pairs) < self.config.min_votes:
             whose = f"of {self.config.annotator!r} " if self.config.annotator else ""
             raise ValueError(

@@ -85,11 +85,6 @@ class PreferenceReward(nn.Module):
         cosine = (vectors[:, N_DESCRIPTORS:] * words).sum(-1, keepdim=True)
         return (torch.cat([cosine, vectors], -1) - self.center) / self.scale
 
-    def uncertainty(self, features: Tensor, lengths: Tensor, text: Any) -> Tensor:
-        """Posterior standard deviation (B,) of the reward against the mean take, in units of the base reward."""
-        x = self.inputs(motion_vectors(self.base, features, lengths), self.base.embed_text(text))
-        return self.difference(x, torch.zeros_like(x))[1].sqrt() * self._unit
-
     def difference(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior mean and variance (N,) of u(a) - u(b), in logits, of inputs (N, D)."""
         x = a - b

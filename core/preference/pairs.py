@@ -1,17 +1,21 @@
-"""Votes as training pairs: what stands in the store, beside what mining adds; source, weight and time are kept.
+"""Pairs to learn from: the votes that stand in a store, and beside them what mining adds, in one buffer.
 
 A click is a pair with target (1, 0), a tie one with (1/2, 1/2). "Both bad" names no winner, but both takes are worse
-than the training motion of that prompt, where there is one. Skipped and undone votes are no pairs.
+than the training motion of that prompt, where there is one. Skipped and undone votes are no pairs. Every pair keeps
+its source, weight and time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+import numpy as np
+
 from core.preference.store import PreferenceStore, VoteRow
+from core.preference.types import now
 
 Source = Literal["human", "mined", "both_bad"]
 
@@ -26,7 +30,7 @@ class PreferencePair:
     source: Source
     tie: bool
     weight: float  # of this pair's log-likelihood; 1 = one click
-    annotator: str  # empty for mined pairs
+    annotator: str
     created: datetime  # UTC
 
 
@@ -36,7 +40,7 @@ class SourceWeights:
 
     human: float = 1.0
     both_bad: float = 0.5  # such a vote makes two pairs
-    mined: float = 0.1
+    mined: float = 1.0  # how many meet a click in a batch is core.train.spl_task's to say
 
     def __post_init__(self) -> None:
         for name in ("human", "both_bad", "mined"):
@@ -44,46 +48,60 @@ class SourceWeights:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative. Use 0 to leave a source out.")
 
 
-class PairBuffer:
-    """The store's standing votes as pairs, with mined pairs beside them. Reads the store at every call, keeps no copy.
+def vote_pairs(
+    store: PreferenceStore,
+    annotator: str | None = None,
+    weights: SourceWeights | None = None,
+    training_motion: Callable[[str], str | None] = lambda prompt: None,
+) -> list[PreferencePair]:
+    """The standing votes as pairs, oldest first; of one annotator, or of everyone (None).
 
     training_motion: prompt -> name of the stored training motion that it describes, or None.
+    A changed vote counts as its last value, an undone or skipped one not at all.
     """
+    weights = weights or SourceWeights()
+    return [pair for row in store.vote_rows(annotator) for pair in _of_vote(row, weights, training_motion)]
 
-    def __init__(
-        self,
-        store: PreferenceStore,
-        weights: SourceWeights | None = None,
-        training_motion: Callable[[str], str | None] | None = None,
-    ) -> None:
-        self.store = store
-        self.weights = weights or SourceWeights()
-        self._training_motion = training_motion or (lambda prompt: None)
-        self._mined: list[PreferencePair] = []
 
-    def add_mined(self, pairs: Sequence[PreferencePair]) -> None:
-        """Put mined pairs beside the votes; they live as long as the buffer."""
-        self._mined += pairs
+def _of_vote(
+    row: VoteRow, weights: SourceWeights, training_motion: Callable[[str], str | None]
+) -> Iterator[PreferencePair]:
+    if row.verdict == "both_bad":
+        better = training_motion(row.prompt)
+        for worse in (row.left_sha256, row.right_sha256) if better else ():
+            yield _pair(row, str(better), worse, "both_bad", weights.both_bad)
+    elif row.verdict != "skip":
+        left, right = row.left_sha256, row.right_sha256
+        chosen, rejected = (right, left) if row.verdict == "right" else (left, right)
+        yield _pair(row, chosen, rejected, "human", weights.human)
 
-    def pairs(self, annotator: str | None = None) -> list[PreferencePair]:
-        """All pairs, votes oldest first, then mined ones; of one annotator's votes, or of everyone's (None).
 
-        A changed vote counts as its last value, an undone or skipped one not at all.
-        """
-        votes = [pair for row in self.store.vote_rows(annotator) for pair in self._of_vote(row)]
-        return votes + self._mined
+def _pair(row: VoteRow, chosen: str, rejected: str, source: Source, weight: float) -> PreferencePair:
+    return PreferencePair(
+        row.prompt, chosen, rejected, source, row.verdict == "tie", weight, row.annotator, row.created
+    )
 
-    def _of_vote(self, row: VoteRow) -> Iterator[PreferencePair]:
-        if row.verdict == "both_bad":
-            better = self._training_motion(row.prompt)
-            for worse in (row.left_sha256, row.right_sha256) if better else ():
-                yield self._pair(row, str(better), worse, "both_bad", self.weights.both_bad)
-        elif row.verdict != "skip":
-            left, right = row.left_sha256, row.right_sha256
-            chosen, rejected = (right, left) if row.verdict == "right" else (left, right)
-            yield self._pair(row, chosen, rejected, "human", self.weights.human)
 
-    @staticmethod
-    def _pair(row: VoteRow, chosen: str, rejected: str, source: Source, weight: float) -> PreferencePair:
-        tie = row.verdict == "tie"
-        return PreferencePair(row.prompt, chosen, rejected, source, tie, weight, row.annotator, row.created)
+@dataclass(frozen=True)
+class RowPair:
+    """Two motions of a set, by row, and which is better for a text of the chosen one; see PreferencePair."""
+
+    chosen: int
+    rejected: int
+    source: Source
+    tie: bool
+    weight: float
+    created: datetime  # UTC
+
+
+@dataclass
+class PairBuffer:
+    """Pairs of one set of motions, whoever made them: votes stay, mined pairs give way to those mined next."""
+
+    votes: list[RowPair] = field(default_factory=list)
+    mined: list[RowPair] = field(default_factory=list)
+
+    def renew_mined(self, rows: np.ndarray, weight: float) -> None:
+        """Take what core.preference.mining.mine found, as rows (M, 2) of the set, in place of what was mined before."""
+        moment = now()
+        self.mined = [RowPair(chosen, rejected, "mined", False, weight, moment) for chosen, rejected in rows.tolist()]

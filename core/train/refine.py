@@ -1,8 +1,8 @@
-"""A shipped reward refines itself: SPL on near misses, measured before and after."""
+"""A shipped reward refines itself: SPL on near misses, and on votes if there are any; measured before and after."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -20,15 +20,18 @@ from core.text.encoder import CaptionCache
 from core.train.loop import Callback, LoopConfig, pick_device
 from core.train.run import DataConfig, caption_cache, motion_sets, run_task, save_trained
 from core.train.spl_task import HeldOut, SplConfig, SplTask, retrieval_figures
+from core.train.votes import load_votes
 
 
 @dataclass(frozen=True)
 class Refine:
-    """Sharpen a reward on its own retrieval failures (SPL), and tell what that changed."""
+    """Sharpen a reward on its own retrieval failures (SPL), and on votes, and tell what that changed."""
 
     name: str = "reward"  # the checkpoint to start from
-    out: Path | None = None  # folder of the refined weights; <name>-spl beside it if not given
+    out: Path | None = None  # folder of the refined weights; <name>-spl beside it if not given, <name>-votes with votes
     data: DataConfig = field(default_factory=lambda: DataConfig(train_items=6000, val_items=500))
+    votes: Path | None = None  # data folder of an arena, whose votes are learnt from too
+    database: str | None = None  # SQLAlchemy URL of the votes, as for app.py; SQLite in that folder if not given
     near_pools: int = 1000  # pools of near misses made for training
     held_out_pools: int = 150  # ... and for validation
     near_size: int = NEAR_MISS_SIZE  # motions of such a pool
@@ -45,34 +48,41 @@ class Refine:
     def __post_init__(self) -> None:
         if not 0.0 < self.keep <= 1.0:
             raise ValueError(f"keep={self.keep} is outside 0-1. It is a share of the change.")
+        if self.database is not None and self.votes is None:
+            raise ValueError("--database tells where votes are; give --votes too, the folder with their motions.")
 
     @property
     def folder(self) -> Path:
         """Where the refined weights go."""
-        return self.out or self.data.checkpoints / f"{self.name}-spl"
+        return self.out or self.data.checkpoints / f"{self.name}-{'votes' if self.votes else 'spl'}"
 
 
 Figures = dict[str, dict[str, float]]  # "before" and "after" -> what retrieval_figures measures
 
 
 def refine_reward(config: Refine, callback: Callback | None = None) -> dict[str, Figures]:
-    """Train, write config.folder, and return split -> figures. Resumes from runs/refine-<name of the folder>.
+    """Train, write config.folder, and return split -> figures.
 
-    Raises FileNotFoundError or ValueError as load_module and load_set do.
+    Resumes from runs/refine-<name of the folder>, with votes from one that is named after them too: new votes start
+    anew. Raises FileNotFoundError or ValueError as load_module, load_set and load_votes do.
     """
     loop, data = config.loop, config.data
     torch.manual_seed(loop.seed)
     shipped = _load(data.checkpoints / config.name, "cpu")
     plain, val = motion_sets(data)
+    votes = load_votes(config.votes, config.database, plain, config.spl.sources) if config.votes else None
+    config = replace(config, database=None)  # a URL may hold a password; from here on it is only written down
     near = load_near_misses(data.archive, NearMissConfig("train", config.near_pools, config.near_size))
     train = mix([plain, near], [1.0, 1.0])
     held_out = HeldOut(val, _edited(config, "val"), config.near_size, config.plain_size)
-    cache = CaptionCache.merge([caption_cache(data, plain, val), caption_cache(data, near, held_out.edited)])
+    texts = [(plain, val), (near, held_out.edited), *([(votes.motions,)] if votes else [])]
+    cache = CaptionCache.merge([caption_cache(data, *sets) for sets in texts])
     model = _load(data.checkpoints / config.name, pick_device(loop.device)).requires_grad_(True)
-    task = SplTask(model, train, held_out, cache, loop.batch_size, loop.seed, config.spl)
-    trained, minutes = run_task(f"refine-{config.folder.name}", task, config, callback)
+    run = f"refine-{config.folder.name}" + (f"-{votes.digest}" if votes else "")
+    task = SplTask(model, train, held_out, cache, loop.batch_size, loop.seed, config.spl, votes)
+    trained, minutes = run_task(run, task, config, callback)
     interpolate(trained, shipped, config.keep)
-    command = f"refine --name {config.name} --loop.seed {loop.seed}"
+    command = f"refine --name {config.name} --loop.seed {loop.seed}" + (f" --votes {config.votes}" if votes else "")
     save_trained(config.folder.name, task, config, trained, minutes, command, config.folder)
     refined = cast(RewardModel, trained)
     report = {"val": _before_and_after(shipped, refined, held_out, cache)}

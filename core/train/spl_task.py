@@ -1,14 +1,16 @@
-"""What the loop trains when a reward refines itself: SPL's loss on mined pairs, beside retrieval so that it is kept.
+"""What the loop trains when a reward is refined: SPL on mined pairs and votes, beside retrieval so that it is kept.
 
 A batch is one set of motions with one text each: the chosen and the rejected ones of mined pairs, groups of near
-misses, and any others. All of them meet in InfoNCE; the mined pairs meet once more in eq. (2). Pairs are mined with the
-weights at hand, so a run that was killed mines once more where it goes on.
+misses, and any others. All of them meet in InfoNCE; the mined pairs meet once more in eq. (2). Pairs of votes come on
+top and meet in eq. (2) alone: nobody said that a take shows what its prompt asks for, nor which other text it shows.
+Pairs are mined with the weights at hand, so a run that was killed mines once more where it goes on.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from core.data.compose import action_group
+from core.data.mixture import mix
 from core.data.motion_set import MotionSet
 from core.metrics.retrieval import NEAR_MISS_SIZE, POOL_SIZE, distinct_pools, near_miss_pools, r_precision
 from core.models.reward import RewardModel, info_nce
 from core.preference.mining import MiningConfig, draw_pools, mine
+from core.preference.pairs import PairBuffer, RowPair, SourceWeights
 from core.preference.spl import spl_loss
 from core.text.encoder import CaptionCache
 from core.train.tasks import (
@@ -33,6 +37,7 @@ from core.train.tasks import (
     to_tensors,
     unwrapped,
 )
+from core.train.votes import VotedSet
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +50,15 @@ class SplConfig:
     weight: float = 1.0  # of SPL's loss beside that of retrieval
     mined_share: float = 0.5  # of a batch: motions of mined pairs
     near_share: float = 0.25  # of a batch: groups of near misses
+    voted_share: float = 0.25  # motions of votes, where there are any, on top of a batch and as a share of it
+    sources: SourceWeights = SourceWeights()  # of pairs in the mean of eq. (2)
     mining: MiningConfig = MiningConfig()
 
     def __post_init__(self) -> None:
         if min(self.mined_share, self.near_share) < 0 or self.mined_share + self.near_share > 1:
             raise ValueError(f"mined_share={self.mined_share} and near_share={self.near_share} must be shares of 1.")
+        if not 0 <= self.voted_share <= 1:
+            raise ValueError(f"voted_share={self.voted_share} is outside 0-1. It is a share of the batch.")
 
 
 @dataclass(frozen=True)
@@ -64,14 +73,18 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class SplBatch:
-    """Rows 0 .. mined - 1 are the chosen motions of mined pairs, the next `mined` the rejected ones."""
+    """Motions with one text each, and P pairs of them by row."""
 
     pairs: PairBatch
-    mined: int
+    retrieved: int  # rows that meet in InfoNCE; those of votes come after them
+    chosen: Tensor  # (P,) rows; their text is the pair's
+    rejected: Tensor  # (P,) rows
+    tie: Tensor  # (P,) bool
+    weight: Tensor  # (P,)
 
 
 class SplTask:
-    """Self-refinement of a reward on `train`, which should hold near misses; mined is rows (M, 2) of it."""
+    """Refinement of a reward on `train`, which should hold near misses, and on votes; buffer: pairs of both kinds."""
 
     def __init__(
         self,
@@ -82,26 +95,51 @@ class SplTask:
         size: int,
         seed: int,
         spl: SplConfig,
+        votes: VotedSet | None = None,
     ) -> None:
         self.model, self.val, self.cache = model, val, cache
         self.size, self.seed, self.spl = size, seed, spl
+        self.near, self.retrieved = NearMisses(train), len(train)
+        self.buffer, self._mined_at = PairBuffer(), -1
+        if votes is not None:
+            n, train = len(train), mix([train, votes.motions], [1.0, 1.0])
+            self.buffer.votes = [replace(p, chosen=n + p.chosen, rejected=n + p.rejected) for p in votes.pairs]
         (ids,) = meaning_ids(train)
         self.train = PairSet(train, CaptionTable(train, cache), ids)
-        self.near = NearMisses(train)
-        self.mined, self._mined_at = np.zeros((0, 2), dtype=np.int64), -1
 
     def batch(self, step: int, process: int, processes: int) -> SplBatch:
-        """Mined pairs, near misses and random motions, one random caption each. Side effect: mines when it is time."""
+        """Mined pairs, near misses, random motions, votes; one random caption each. Side effect: mines at its time."""
         rng = np.random.default_rng((self.seed, step, process))
         if self._mined_at != step // self.spl.mining.every:
             self._mined_at = step // self.spl.mining.every
-            self.mined = self._mine(np.random.default_rng((self.seed, step, process, 1)))
-        n = min(int(self.size * self.spl.mined_share) // 2, len(self.mined))
-        chosen, rejected = self.mined[rng.choice(len(self.mined), n, replace=False)].T if n else np.zeros((2, 0), int)
+            found = self._mine(np.random.default_rng((self.seed, step, process, 1)))
+            self.buffer.renew_mined(found, self.spl.sources.mined)
+        mined = self._draw(rng, self.buffer.mined, self.spl.mined_share)
         near = self.near.draw(rng, int(self.size * self.spl.near_share) // self.near.group)
-        anything = rng.integers(0, len(self.train.motions), self.size - 2 * n - len(near))
-        rows = np.concatenate([chosen, rejected, near, anything])
-        return SplBatch(collate_pairs(self.train, rows, rng, self.model.feature_mean.device), n)
+        anything = rng.integers(0, self.retrieved, self.size - 2 * len(mined) - len(near))
+        voted = self._draw(rng, self.buffer.votes, self.spl.voted_share)
+        rows = np.concatenate([*_sides(mined), near, anything, *_sides(voted)])
+        return self._collate(rows, mined, voted, rng)
+
+    def _draw(self, rng: np.random.Generator, pairs: Sequence[RowPair], share: float) -> list[RowPair]:
+        """Different ones, as many as their motions make up a share of the batch."""
+        n = min(int(self.size * share) // 2, len(pairs))
+        return [pairs[i] for i in rng.choice(len(pairs), n, replace=False)] if n else []
+
+    def _collate(
+        self, rows: np.ndarray, mined: list[RowPair], voted: list[RowPair], rng: np.random.Generator
+    ) -> SplBatch:
+        """The batch of motions `rows`: mined chosen, mined rejected, others up to `size`, voted chosen, rejected."""
+        device, pairs = self.model.feature_mean.device, mined + voted
+        m, v, size = len(mined), len(voted), self.size
+        return SplBatch(
+            collate_pairs(self.train, rows, rng, device),
+            retrieved=size,
+            chosen=torch.tensor([*range(m), *range(size, size + v)], dtype=torch.long, device=device),
+            rejected=torch.tensor([*range(m, 2 * m), *range(size + v, size + 2 * v)], dtype=torch.long, device=device),
+            tie=torch.tensor([pair.tie for pair in pairs], dtype=torch.bool, device=device),
+            weight=torch.tensor([pair.weight for pair in pairs], device=device),
+        )
 
     @torch.no_grad()
     def _mine(self, rng: np.random.Generator) -> np.ndarray:
@@ -117,18 +155,26 @@ class SplTask:
         return rows[found]
 
     def loss(self, model: nn.Module, batch: SplBatch) -> dict[str, Tensor]:
-        """'loss' and its parts; 'mined': share of the batch's mined pairs that are still the wrong way round."""
-        inner, pairs, n = unwrapped(model), batch.pairs, batch.mined
+        """'loss' and its parts; 'wrong': share of the batch's pairs, ties aside, that are the wrong way round."""
+        inner, pairs, r = unwrapped(model), batch.pairs, batch.retrieved
         motion, words = inner.embed_motion(pairs.features, pairs.lengths), inner.embed_text(pairs.text)
-        retrieval = info_nce(motion, words, pairs.same, inner.config.temperature)
-        chosen, rejected = (motion[:n] * words[:n]).sum(-1), (motion[n : 2 * n] * words[:n]).sum(-1)
-        spl = spl_loss(chosen, rejected, self.spl.temperature).sum() / max(1, n)
-        wrong = (rejected > chosen).float().sum() / max(1, n)
+        retrieval = info_nce(motion[:r], words[:r], pairs.same[:r, :r], inner.config.temperature)
+        text = words[batch.chosen]
+        chosen, rejected = ((motion[side] * text).sum(-1) for side in (batch.chosen, batch.rejected))
+        each = spl_loss(chosen, rejected, self.spl.temperature, batch.tie)
+        spl = (batch.weight * each).sum() / batch.weight.sum().clamp_min(1e-6)
+        decided = ~batch.tie
+        wrong = ((rejected > chosen) & decided).sum() / decided.sum().clamp_min(1)
         return {"loss": retrieval + self.spl.weight * spl, "retrieval": retrieval, "spl": spl, "wrong": wrong}
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """See retrieval_figures."""
         return retrieval_figures(unwrapped(model), self.val, self.cache)
+
+
+def _sides(pairs: Sequence[RowPair]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the chosen and of the rejected motions."""
+    return np.array([p.chosen for p in pairs], dtype=np.int64), np.array([p.rejected for p in pairs], dtype=np.int64)
 
 
 def embed(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from core.commands.refine import to_markdown
+from core.train.refine import Refine
 
 
 def test_table_tells_the_change_in_points() -> None:
@@ -16,3 +19,8 @@ def test_table_tells_the_change_in_points() -> None:
     assert len(lines) == 2 + 6
     assert "| val: R@1 (pools of 32, no meaning twice) | 0.990 | 0.985 | -0.5 |" in lines
     assert any(line.startswith("| test: near-miss") and line.endswith("| 0.800 | 0.860 | +6.0 |") for line in lines)
+
+
+def test_a_database_without_its_motions_is_refused() -> None:
+    with pytest.raises(ValueError, match="give --votes too"):
+        Refine(database="sqlite:///arena.db")

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from core.data.dataset import MotionSet
+from core.preference.store import PreferenceStore
+from core.preference.types import Pair, Take, new_pair_id, now
 from core.text.features import CaptionCache
 
 ACTIONS, STYLES = ("walks", "waves", "bows", "runs"), ("tired", "happy")
@@ -34,6 +36,21 @@ def make_set(n: int, seed: int) -> MotionSet:
     )
 
 
+def cast_vote(store: PreferenceStore, verdict: str, seed: int, prompt: str = "a person spins") -> tuple[str, str]:
+    """A pair of stored noises and one vote on it; the names of the motions, left and right."""
+    names = [
+        store.save_motion(0.3 * np.random.default_rng(seed + side).normal(size=(40 + side, 263)).astype(np.float32))
+        for side in (0, 1)
+    ]
+    fields = dict(prompt=prompt, seed=seed, frames=40, steps=2, guidance_scale=2.5, solver="ddim", device="cpu")
+    fields |= dict(weights_sha256="0", text_encoder="minilm", code_version="0", torch_version="0")
+    takes = [Take(model_version="base", motion_sha256=name, **fields) for name in names]  # type: ignore[arg-type]
+    pair = Pair(new_pair_id(), takes[0], takes[1], now())
+    store.add_pair(pair)
+    store.record_vote(pair.id, verdict, "ada", "0")
+    return names[0], names[1]
+
+
 @pytest.fixture(scope="session")
 def train_set() -> MotionSet:
     return make_set(24, 0)
@@ -46,8 +63,12 @@ def val_set() -> MotionSet:
 
 @pytest.fixture(scope="session")
 def cache(train_set: MotionSet, val_set: MotionSet) -> CaptionCache:
+    return make_cache(train_set, val_set)
+
+
+def make_cache(*sets: MotionSet) -> CaptionCache:
     """Token features (S, 12) of every caption: one fixed random vector a word."""
-    captions = list(dict.fromkeys(c for s in (train_set, val_set) for row in s.captions for c in row))
+    captions = list(dict.fromkeys(c for s in sets for row in s.captions for c in row))
     rows = []
     for caption in captions:
         seeds = [sum(map(ord, word)) for word in caption.split()]

@@ -19,6 +19,7 @@ from core.models.denoiser import DenoiserConfig
 from core.models.reward import RewardConfig
 from core.models.vae import VaeConfig
 from core.preference.mining import MiningConfig
+from core.preference.store import PreferenceStore
 from core.text.encoder import load_text_encoder
 from core.train import run
 from core.train.loop import LoopConfig
@@ -39,6 +40,7 @@ from core.train.run import (
     vocabulary,
 )
 from core.train.spl_task import SplConfig
+from tests.train.conftest import cast_vote
 
 LOOP = LoopConfig(steps=3, batch_size=4, warmup=1, ema=0.5, precision="fp32", device="cpu", log_every=1, save_every=2)
 
@@ -150,6 +152,25 @@ def test_a_reward_refines_itself_into_a_folder_of_its_own(trained, data, tmp_pat
     torch.testing.assert_close(after["feature_mean"], before["feature_mean"])
     assert any(not torch.equal(after[k], v) for k, v in before.items() if v.dim() > 1)
     assert "core refine --name reward" in (tmp_path / "sharper" / "card.md").read_text()
+
+
+def test_votes_are_learnt_from_and_new_votes_make_a_new_run(trained, data, tmp_path) -> None:
+    """Fails where votes are ignored, where a finished run hides the votes cast since, or a password is written down."""
+    url = f"sqlite:///{(tmp_path / 'votes.db').as_posix()}"
+    store = PreferenceStore(tmp_path, url)
+    spl = SplConfig(mining=MiningConfig(pool=4, texts=8, every=2))
+    sizes = {"near_pools": 4, "held_out_pools": 2, "near_size": 2, "plain_size": 2}
+    config = Refine("reward", None, data, tmp_path, url, **sizes, spl=spl, loop=replace(LOOP, batch_size=8))
+    weights = []
+    for seed in (0, 2):
+        cast_vote(store, "left", seed)
+        refine_reward(config)
+        weights.append(load_module(data.checkpoints / "reward-votes").state_dict())
+    assert any(not torch.equal(weights[0][k], v) for k, v in weights[1].items())
+    assert len(list(data.runs.glob("refine-reward-votes-*"))) == 2
+    assert "--votes" in (data.checkpoints / "reward-votes" / "card.md").read_text()
+    written = [*data.runs.glob("refine-reward-votes-*/run.json"), data.checkpoints / "reward-votes" / "config.json"]
+    assert not any("votes.db" in path.read_text() for path in written)
 
 
 def test_interpolation_keeps_a_share_of_the_change() -> None:

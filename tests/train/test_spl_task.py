@@ -22,22 +22,22 @@ def task(train_set, val_set, cache) -> SplTask:
 
 def test_a_batch_begins_with_mined_pairs(task: SplTask, train_set) -> None:
     """Fails where eq. (2) is taken of rows that are no pair: the text would be set against its own motion."""
-    batch = task.batch(0, 0, 1)
-    assert len(task.mined) and batch.mined == min(4, len(task.mined)) and len(batch.pairs.lengths) == 16
-    meanings = np.array(train_set.meanings)
-    assert (meanings[task.mined[:, 0]] != meanings[task.mined[:, 1]]).all()
-    mined = {tuple(train_set.lengths[pair].tolist()) for pair in task.mined}
-    lengths = batch.pairs.lengths.numpy()
-    n = batch.mined
-    assert {tuple(pair) for pair in np.stack([lengths[:n], lengths[n : 2 * n]], 1).tolist()} <= mined
+    batch, mined = task.batch(0, 0, 1), task.buffer.mined
+    assert mined and len(batch.chosen) == min(4, len(mined)) and len(batch.pairs.lengths) == batch.retrieved == 16
+    assert all(pair.source == "mined" and not pair.tie for pair in mined)
+    assert all(train_set.meanings[pair.chosen] != train_set.meanings[pair.rejected] for pair in mined)
+    expected = {(int(train_set.lengths[pair.chosen]), int(train_set.lengths[pair.rejected])) for pair in mined}
+    lengths = batch.pairs.lengths
+    assert set(zip(lengths[batch.chosen].tolist(), lengths[batch.rejected].tolist(), strict=True)) <= expected
 
 
 def test_mined_again_when_it_is_time_and_only_then(task: SplTask) -> None:
-    first = task.batch(0, 0, 1).mined and task.mined
+    task.batch(0, 0, 1)
+    first = task.buffer.mined
     task.batch(2, 0, 1)
-    assert task.mined is first
+    assert first and task.buffer.mined is first
     task.batch(3, 0, 1)
-    assert task.mined is not first
+    assert task.buffer.mined is not first
 
 
 def test_a_batch_is_a_function_of_the_step(task: SplTask) -> None:
@@ -61,10 +61,10 @@ def test_training_turns_mined_pairs_round(task: SplTask) -> None:
 
 
 def test_without_failures_it_is_retrieval_alone(task: SplTask) -> None:
-    task.mined, task._mined_at = np.zeros((0, 2), dtype=np.int64), 0
+    task._mined_at = 0
     batch = task.batch(0, 0, 1)
     found = task.loss(task.model, batch)
-    assert batch.mined == 0 and float(found["spl"]) == 0.0 and len(batch.pairs.lengths) == 16
+    assert len(batch.chosen) == 0 and float(found["spl"]) == 0.0 and len(batch.pairs.lengths) == 16
     assert float(found["loss"]) == float(found["retrieval"])
 
 
@@ -79,3 +79,5 @@ def test_figures_are_shares_and_do_not_depend_on_the_moment(task: SplTask) -> No
 def test_shares_beyond_one_are_refused() -> None:
     with pytest.raises(ValueError, match="mined_share"):
         SplConfig(mined_share=0.8, near_share=0.4)
+    with pytest.raises(ValueError, match="voted_share=2"):
+        SplConfig(voted_share=2.0)
