@@ -46,10 +46,11 @@ _NICE = 10  # on POSIX: a page on the same cores goes first
 def _live_align() -> AlignConfig:
     """Fewer, smaller and bolder updates than `align` makes: a person waits for them.
 
+    Half of the steps are trained: a taste such as "calmer" is settled early, where a motion still has no details.
     Limits of skating and acceleration are wide: who prefers faster or rougher movement is to get it.
     """
     guards = GuardConfig(monitor_every=4, ema=0.8, max_skating_gain=1.0, max_acceleration_gain=1.0)
-    return AlignConfig(steps=10, last_k=2, updates=8, batch=8, lr=4e-4, lora_alpha=6.4, guards=guards)
+    return AlignConfig(steps=10, last_k=5, updates=5, batch=8, lr=4e-4, lora_alpha=6.4, guards=guards)
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,7 @@ class _Step:
         }
         facts = {"updates": result.updates, "stopped": result.stopped, "device": self.device}
         training = {**asdict(self.config), "align": asdict(self.align_config(start))}
+        del training["database"]  # may hold a password, and a version may be passed on
         meta = {**facts, "live": live, "monitors": result.monitors, "training": training}
         scale = _scale(self.config.align)
         save_adapters(self.work, result.adapters, scale, meta, start.base, self.config.checkpoints)
