@@ -61,7 +61,8 @@ def main(arguments: list[str]) -> None:
 
         for split in config.split:
             report = evaluate_official.run(config, split)
-            report.save(config.out, f"{split}-{config.evaluator}")
+            for path in report.save(config.out, f"{split}-{config.evaluator}"):
+                log.info("wrote %s", path)
             print(paper_table(report))
         return
     for name, part in reported_sets(config).items():

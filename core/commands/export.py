@@ -54,6 +54,8 @@ def main(arguments: list[str]) -> None:
     for path in files:
         _export_file(config, path)
     if names:
+        if config.database is None and not config.data_dir.is_dir():
+            raise FileNotFoundError(f"{config.data_dir} does not exist. Give the --data-dir of an arena.")
         engine = Engine(Settings(data_dir=config.data_dir, database=config.database, body=config.body))
         _export_stored(config, engine, names)
 
@@ -75,11 +77,15 @@ def _export_stored(config: Export, engine: Engine, names: list[str]) -> None:
     ids = [name for name in names if name not in ("all", "preferences")]
     if "all" in names:
         ids = [pair.id for pair in engine.store.pairs()]
+        if not ids:
+            raise ValueError(f"{config.data_dir} holds no pairs yet. Generate some, or give another --data-dir.")
     progress = ProgressLine("exporting")
     for done, pair_id in enumerate(ids, start=1):
         for kind in config.kinds:
             _export_pair(config, engine, pair_id, kind)
         progress(done, len(ids))
+    if ids:
+        log.info("wrote the motions of %d pairs to %s", len(ids), config.out)
 
 
 def _export_pair(config: Export, engine: Engine, pair_id: str, kind: str) -> None:

@@ -56,7 +56,7 @@ def run(config: ImportWeights) -> str:
     meta = {"imported": config.kind, "files": [str(f) for f in config.files], "statistics": statistics}
     save_checkpoint(folder, model, {**meta, "parameters": count}, exact=True)
     atomic_write(folder / "card.md", lambda file: file.write(CARD.format(config=config, name=folder.name).encode()))
-    return f"{count:,} parameters -> {folder}. {_next_step(config.kind, folder.name, model)}"
+    return f"{count:,} parameters -> {folder}. {_next_step(config, folder.name, model)}"
 
 
 def _stand_in(model: nn.Module, checkpoints: Path) -> str:
@@ -71,13 +71,16 @@ def _stand_in(model: nn.Module, checkpoints: Path) -> str:
     return f"not given; {used}"
 
 
-def _next_step(kind: str, name: str, model: nn.Module) -> str:
+def _next_step(config: ImportWeights, name: str, model: nn.Module) -> str:
+    place = "" if config.checkpoints == ImportWeights.checkpoints else f" --checkpoints {config.checkpoints}"
+    if config.kind == "spm":
+        return f"Use it with `python -m core align --base mld --rewards {name}{place}`."
     if not isinstance(model, MldDiffusion | MdmDiffusion):
-        return f"Use it with `align --rewards {name}`." if kind == "spm" else "It is ready for evaluation."
-    sampler = "--sampler.guidance-scale 7.5"
+        return f"Use it with `python -m core evaluate --evaluator {name} --words glove/{place}`."
+    sampler = f"--sampler.guidance-scale {2.5 if config.kind == 'mdm' else 7.5}"  # as published
     if isinstance(model, MldDiffusion) and model.config.denoiser.guidance_width:
         sampler += " --sampler.solver lcm --sampler.steps 4"
     return (
-        f'Try `python -m core generate "a person walks" --version {name} {sampler}`; '
+        f'Try `python -m core generate "a person walks" --version {name} {sampler}{place}`; '
         f"it reads text by {model.config.text_encoder}."
     )

@@ -63,9 +63,14 @@ def read_amass_clip(file: Path, rest: np.ndarray) -> Clip:
 
 
 def read_joint_names(path: Path | None) -> dict[str, str]:
-    """Our joint name -> the files', from a JSON file; empty for None. ValueError for anything but such a table."""
+    """Our joint name -> the files', from a JSON file; empty for None.
+
+    Raises FileNotFoundError, and ValueError for anything but such a table.
+    """
     if path is None:
         return {}
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist. Give a JSON file {{our name: their name}} by --joints.")
     try:
         table = json.loads(path.read_text())
     except ValueError as error:

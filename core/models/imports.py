@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import pickle
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.models.imports_sizes import ImportOptions, build_model
+from core.models.imports_sizes import ImportOptions, build_model, check_text
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,8 @@ def import_weights(
 
     files: one file, or several that hold one network each. statistics: folder with the Mean.npy and Std.npy that the
     weights were trained with; None leaves mean 0 and spread 1. Raises FileNotFoundError, and ValueError for an unknown
-    kind, a damaged file, one that asks for code, and one whose keys don't fit, naming every such key.
+    kind, a damaged file, one that asks for code, one whose keys don't fit, naming every such key, and one that reads
+    texts of another encoder.
     """
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r} is unknown. Choose one of {', '.join(KINDS)}.")
@@ -69,6 +71,7 @@ def import_weights(
     statistics_keys = {"feature_mean", "feature_std"}
     expected = {k: v.shape for k, v in target.state_dict().items() if k not in statistics_keys}
     check_keys(found, expected, f"{names} is no {kind} checkpoint")
+    check_text(model)
     target.load_state_dict({k: v.float() for k, v in found.items()}, strict=False)
     if statistics is not None:
         set_statistics(model, *read_statistics(statistics))
@@ -81,7 +84,8 @@ def read_tensors(path: Path) -> dict[str, Any]:
     Nested dictionaries become dotted keys. Raises FileNotFoundError and ValueError; nothing in the file is executed.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist. Give the path of a downloaded checkpoint file.")
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"{path} {problem}. Give the path of a downloaded checkpoint file.")
     content: Any = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, not a dictionary of weights.")
@@ -112,23 +116,21 @@ def _read_safetensors(path: Path) -> Tensors:
 
 def _read_torch(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # PyTorch asks for an issue about pickles that are refused right after
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "GLOBAL" in str(error):
+        if named := re.search(r"GLOBAL ([\w.]+)", str(error)):  # out of a page of advice
             raise ValueError(
-                f"{path} was refused: it asks for {_asked_for(error)}, but a checkpoint may only hold tensors and "
+                f"{path} was refused: it asks for {named[1]}, but a checkpoint may only hold tensors and "
                 "plain containers. Nothing in it was run. Take the file from its source; if you trust it, keep "
                 "only its 'state_dict' and save that as .safetensors."
             ) from None
-        raise ValueError(f"{path} is damaged or cut, or no torch file. Download it again.") from None
+        raise ValueError(
+            f"{path} is damaged or cut, or no file of torch.save; nothing in it was run. Download it again."
+        ) from None
     except Exception as error:  # a cut file raises RuntimeError, EOFError, OSError, KeyError ...
         raise ValueError(f"{path} is damaged or cut ({type(error).__name__}). Download it again.") from None
-
-
-def _asked_for(error: Exception) -> str:
-    """The name that the file wanted to load, out of PyTorch's page of advice."""
-    named = re.search(r"GLOBAL ([\w.]+)", str(error))
-    return named[1] if named else "more than that"
 
 
 def _named(content: dict[str, Any], kind: Kind) -> Tensors:
@@ -143,7 +145,15 @@ def _named(content: dict[str, Any], kind: Kind) -> Tensors:
 
 
 def check_keys(found: Mapping[str, Any], expected: Mapping[str, torch.Size], what: str) -> None:
-    """One ValueError that names every unknown, missing or mis-shaped key; `what` is its beginning."""
+    """One ValueError that names every unknown, missing or mis-shaped key; `what` is its beginning.
+
+    Where not one key is known, the first of each side is enough: it is a file of another kind.
+    """
+    if found and not any(key in expected for key in found):
+        raise ValueError(
+            f"{what}: none of its {len(found)} keys ({next(iter(found))} ...) is one of the {len(expected)} needed "
+            f"({next(iter(expected))} ...). Choose the right kind of file."
+        )
     wrong = {
         k: f"{k} is {_shape(found[k])}, needed {tuple(shape)}"
         for k, shape in expected.items()

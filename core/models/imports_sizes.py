@@ -22,6 +22,8 @@ from core.models.mld.reward import SpmReward
 from core.models.mld.spm import SpmConfig
 from core.models.mld.vae import MOTIONLCM_VAE, MldVaeConfig
 from core.models.tm2t import CONTACTS, T2mEvaluatorConfig, T2mJudge
+from core.text.encoder import ENCODERS, TextEncoder
+from core.text.named import NAMED
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,15 @@ class ImportOptions:
     timesteps: int = 1000  # MDM's training steps; 50 for the models named ..._50steps
     mask_frames: bool = False  # MDM models of 2024 on (--mask_frames in their args.json)
     text_encoder: str | None = None  # None: that of the published model, see core.text.encoder
+
+    def __post_init__(self) -> None:
+        for name in ("heads", "timesteps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} is too small. At least 1 is needed.")
+        if self.text_encoder not in (None, *ENCODERS, *NAMED):
+            raise ValueError(
+                f"text_encoder={self.text_encoder!r} is unknown. Choose one of {', '.join((*ENCODERS, *NAMED))}."
+            )
 
 
 def build_model(kind: str, found: Mapping[str, Any], options: ImportOptions) -> nn.Module:
@@ -44,6 +55,20 @@ def build_model(kind: str, found: Mapping[str, Any], options: ImportOptions) -> 
     if kind == "mdm":
         return _mdm(found, options)
     return _spm(found, options) if kind == "spm" else _t2m(found)
+
+
+def check_text(model: nn.Module) -> None:
+    """ValueError where the model's text encoder gives another sentence vector than its denoiser reads."""
+    if not isinstance(model, MldDiffusion | MdmDiffusion):
+        return
+    name, config = model.config.text_encoder, model.config
+    reads = config.denoiser.text_width if isinstance(config, MldConfig) else config.network.text_width
+    gives = NAMED[name].pooled if name in NAMED else TextEncoder.width
+    if reads != gives:
+        raise ValueError(
+            f"the denoiser reads texts of {reads} numbers, {name} gives {gives}. "
+            "Give the text encoder it was trained with by --text-encoder."
+        )
 
 
 def _size(found: Mapping[str, Any], key: str, axis: int, published: int) -> int:

@@ -25,6 +25,7 @@ from core.motion.skeleton import N_FEATURES, N_JOINTS
 _N_SMPLH = 52  # joints of SMPL-H: 22 of the body, 15 for each hand
 _N_BETAS = 16
 _POSE_WIDTHS = (66, 72, 156, 165)  # body only, SMPL, SMPL-H, SMPL-X: the first 66 numbers mean the same
+_READ = ("poses", "trans", "mocap_framerate", "mocap_frame_rate", "betas", "gender")
 _GENDERS = ("neutral", "female", "male")
 _R_ZUP_YUP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])  # a quarter turn about +X
 
@@ -91,7 +92,7 @@ def load_amass_npz(path: str | Path, pelvis_rest: Sequence[float] | np.ndarray =
     path, pelvis_rest = _existing(path), np.asarray(pelvis_rest, np.float64)
     try:
         with np.load(path, allow_pickle=False) as file:
-            data = {key: file[key] for key in file.files}
+            data = {key: file[key] for key in file.files if key in _READ}  # SMPL-X files hold Python objects too
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
         raise ValueError(
             f"{path.name} can't be read as an NPZ file ({error}). It is damaged, export it again."

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,8 @@ import torch
 from safetensors.torch import save_file
 
 from core.__main__ import main
+from core.commands.import_weights import ImportWeights
+from core.commands.import_weights import run as import_weights_run
 from core.diffusion.rollout import SamplerConfig, make_scheduler, sample_latents
 from core.models.checkpoint import load_diffusion, load_module
 from core.models.imports import check_keys, import_weights, read_statistics
@@ -185,8 +189,10 @@ def test_code_in_a_checkpoint_is_refused_and_does_not_run(tmp_path, legacy, caps
     assert "refused: it asks for" in err and "system" in err and "Nothing in it was run" in err
     assert not proof.exists() and not (tmp_path / "ck").exists()
     path.write_bytes(pickle.dumps(_RunsCode(proof)))
-    with pytest.raises(ValueError, match="refused|damaged"):
-        import_weights("mld", [path])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match=r"no file of torch.save; nothing in it was run. Download it again.$"):
+            import_weights("mld", [path])
     assert not proof.exists()
 
 
@@ -227,7 +233,43 @@ def test_features_of_another_dataset_are_named(tmp_path):
         import_weights("mld", [tmp_path / "kit.ckpt"])
 
 
+def test_a_file_of_another_kind_gets_one_short_sentence(tmp_path):
+    """Prevents pages of keys where not one of them fits."""
+    torch.save(small("mld"), tmp_path / "mld.ckpt")
+    with pytest.raises(ValueError, match=r"no mdm checkpoint: none of its \d+ keys \(denoiser.*\) is one of") as caught:
+        import_weights("mdm", [tmp_path / "mld.ckpt"])
+    assert len(str(caught.value)) < 300
+
+
+def test_a_foreign_text_encoder_is_told_at_once(tmp_path):
+    """Prevents weights that import and then fail at the first prompt, in the middle of a network."""
+    torch.save(small("mdm"), tmp_path / "mdm.pt")
+    with pytest.raises(ValueError, match="reads texts of 512 numbers, distilbert-base-uncased gives 768. Give the"):
+        import_weights("mdm", [tmp_path / "mdm.pt"], options=ImportOptions(text_encoder="distilbert-base-uncased"))
+    with pytest.raises(ValueError, match="text_encoder='bert' is unknown. Choose one of minilm"):
+        ImportOptions(text_encoder="bert")
+    with pytest.raises(ValueError, match="timesteps=0 is too small"):
+        ImportOptions(timesteps=0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("mdm", "generate .* --version mdm --sampler.guidance-scale 2.5 --checkpoints"),
+        ("spm", "align --base mld --rewards spm --checkpoints"),
+        ("t2m-evaluator", "evaluate --evaluator t2m-evaluator --words glove/ --checkpoints"),
+    ],
+)
+def test_the_next_step_can_be_typed_as_it_is_told(kind, told, tmp_path):
+    """Prevents a command that looks for the version where it was not put, or guides MDM as if it were MLD."""
+    torch.save(small(kind), tmp_path / "w.pt")
+    config = ImportWeights(kind, (tmp_path / "w.pt",), checkpoints=tmp_path / "ck")
+    assert re.search(told, import_weights_run(config))
+
+
 def test_other_public_errors(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is a folder. Give the path of a downloaded"):
+        import_weights("mld", [tmp_path])
     with pytest.raises(FileNotFoundError, match="does not exist"):
         import_weights("mld", [tmp_path / "none.ckpt"])
     with pytest.raises(ValueError, match="kind='gpt' is unknown. Choose one of mld"):
@@ -250,7 +292,9 @@ def test_statistics_travel_with_the_checkpoint(tmp_path):
     mean, std = np.linspace(-1, 1, 263), np.linspace(0.5, 2, 263)
     np.save(tmp_path / "Mean.npy", mean)
     np.save(tmp_path / "Std.npy", std)
-    torch.save(small("mdm"), tmp_path / "w.pt")
+    flat = small("mdm")
+    flat["embed_text.weight"] = torch.zeros(len(flat["embed_text.weight"]), 384)  # trained with MiniLM
+    torch.save(flat, tmp_path / "w.pt")
     options = ["--statistics", str(tmp_path), "--checkpoints", str(tmp_path / "ck"), "--name", "base"]
     assert main(["import-weights", "mdm", str(tmp_path / "w.pt"), *options, "--text-encoder", "minilm"]) == 0
     model = load_diffusion(tmp_path / "ck")

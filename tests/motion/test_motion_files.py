@@ -62,10 +62,11 @@ def test_amass_file_is_the_same_motion_with_z_up(tmp_path, clip):
 
 
 def test_old_and_foreign_amass_files(tmp_path):
-    """Prevents: refusing published files: gender as bytes, one name of the rate, SMPL-X width, 10 betas."""
+    """Prevents: refusing published files: gender as bytes, one name of the rate, SMPL-X width, 10 betas, objects."""
     path = tmp_path / "published.npz"
+    markers = np.array({"LFHD": 1}, dtype=object)  # as in *_stageii.npz; never read, so never unpickled
     np.savez(path, poses=np.zeros((4, 165)), trans=np.ones((4, 3)), betas=np.ones(10), gender=b"male",
-             mocap_frame_rate=120)  # fmt: skip
+             mocap_frame_rate=120, markers_latent_vids=markers)  # fmt: skip
     clip = load_amass_npz(path)
     assert (clip.gender, clip.fps, clip.rotations.shape) == ("male", 120.0, (4, 22, 3, 3))
     np.testing.assert_allclose(clip.trans[0], [1, 1, -1])
