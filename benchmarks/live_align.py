@@ -36,6 +36,7 @@ class AlignPart:
     """Where versions are made and how many prompts they are tried on."""
 
     checkpoints: Path
+    reward: str  # folder below checkpoints that the votes build on
     folder: Path
     prompts: int
     sampler: SamplerConfig
@@ -53,7 +54,7 @@ class AlignPart:
         data, started = self.folder / f"data-{rule.replace(' ', '-')}", time.perf_counter()
         store_votes(data, pairs, pool)
         places = ["--data-dir", str(data.resolve()), "--checkpoints", str(self.checkpoints.resolve())]
-        command = [sys.executable, "-m", "core", "live", *places]
+        command = [sys.executable, "-m", "core", "live", "--reward", self.reward, *places]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if done.returncode:
             return {"failed": done.stderr.strip().splitlines()[-1]}

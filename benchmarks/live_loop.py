@@ -52,6 +52,7 @@ class LiveLoop:
     """Simulate annotators."""
 
     checkpoints: Path = Path("checkpoints")
+    reward: str = "reward-spl"  # folder below checkpoints that the votes build on
     out: Path = Path("outputs/live-loop")
     pool: PoolConfig = field(default_factory=lambda: PoolConfig(prompts=80))
     skip: int = 0  # first prompts of the pool that are left alone, such as those that settings were chosen on
@@ -121,7 +122,7 @@ def run(config: LiveLoop) -> dict[str, Any]:
 
 def _key(config: LiveLoop) -> str:
     """What the accuracies depend on beside code: other settings get other cells."""
-    weights = fingerprint(config.checkpoints / "reward")
+    weights = fingerprint(config.checkpoints / config.reward)
     parts = (weights, asdict(config.pool), config.skip, config.held_out, config.votes, config.noise)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
@@ -133,7 +134,7 @@ def _store(path: Path, value: Any) -> None:
 def set_stage(config: LiveLoop) -> Stage:
     """The pool, embedded once, and every rule's statistic of every take."""
     pool = load_pool(config.checkpoints, config.out, config.pool, ProgressLine("takes"))
-    base, encoder = load_reward(config.checkpoints), load_text_encoder()
+    base, encoder = load_reward(config.checkpoints, name=config.reward), load_text_encoder()
     takes = {f"{p}/{t}": motion for p, row in enumerate(pool.motions) for t, motion in enumerate(row)}
     matching = judge_matching(load_judge(config.checkpoints))
     statistics = {}
@@ -232,14 +233,13 @@ def order_accuracy(head: PreferenceReward | None, stage: Stage, rule: str, promp
 
 def align_part(config: LiveLoop, stage: Stage) -> dict[str, Any]:
     """One live step for each rule; see benchmarks.live_align."""
-    part = AlignPart(
-        config.checkpoints, config.out / f"align-{_key(config)}", config.align_prompts, config.pool.sampler
-    )
+    folder = config.out / f"align-{_key(config)}"
+    part = AlignPart(config.checkpoints, config.reward, folder, config.align_prompts, config.pool.sampler)
     voted, _ = split_prompts(config, config.seeds[0])
     found = {}
     for rule in config.rules:
         pairs: list[PreferencePair] = []
-        cast_votes(pairs, config.align_votes, "active", config, stage, rule, config.seeds[0], voted)
+        cast_votes(pairs, config.align_votes, "random", config, stage, rule, config.seeds[0], voted)
         found[rule] = part.run(rule, pairs, stage.pool)
     return found
 

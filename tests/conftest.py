@@ -73,5 +73,5 @@ def live_checkpoints(tiny_checkpoints: Path, tmp_path_factory: pytest.TempPathFa
     shutil.copytree(tiny_checkpoints, folder)
     torch.manual_seed(1)
     reward = RewardModel(RewardConfig(width=16, heads=2, motion_layers=1, text_layers=1, embedding=8))
-    save_checkpoint(folder / "reward", reward, {})
+    save_checkpoint(folder / "reward-spl", reward, {})
     return folder

@@ -47,10 +47,12 @@ def _live_align() -> AlignConfig:
     """Fewer, smaller and bolder updates than `align` makes: a person waits for them.
 
     Half of the steps are trained: a taste such as "calmer" is settled early, where a motion still has no details.
-    Limits of skating and acceleration are wide: who prefers faster or rougher movement is to get it.
+    Limits are wide: who prefers faster or rougher movement is to get it, and calm motions differ less from each other.
     """
-    guards = GuardConfig(monitor_every=4, ema=0.8, max_skating_gain=1.0, max_acceleration_gain=1.0)
-    return AlignConfig(steps=10, last_k=5, updates=5, batch=8, lr=4e-4, lora_alpha=6.4, guards=guards)
+    guards = GuardConfig(
+        monitor_every=2, ema=0.8, max_skating_gain=1.0, max_acceleration_gain=1.0, max_diversity_loss=0.25
+    )
+    return AlignConfig(steps=10, last_k=5, updates=8, batch=8, lr=4e-4, lora_alpha=6.4, guards=guards)
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class LiveConfig:
 
     data_dir: Path = ROOT / "data"  # folder of the votes, the motions and the versions made here
     checkpoints: Path = ROOT / "checkpoints"  # folder of the shipped models
+    reward: str = "reward-spl"  # folder below checkpoints of the reward that votes build on
     database: str | None = None  # SQLAlchemy URL of the votes; SQLite in data_dir if not given
     device: str = "auto"
     annotator: str = ""  # learn from the votes signed with this name; empty: from everyone's
@@ -149,7 +152,7 @@ class _Step:
         def callback(step: int, total: int, info: dict[str, Any]) -> None:
             self.progress.report("refine", step / total, **info)
 
-        base = load_reward(self.config.checkpoints, self.device)
+        base = load_reward(self.config.checkpoints, self.device, self.config.reward)
         refining = RefineConfig(annotator=self.config.annotator)
         vectors = VectorFile(self.config.data_dir / "vectors", base)
         reward = refine(base, pairs, self.store.motions.load, encoder, refining, callback, vectors)

@@ -13,9 +13,10 @@ WHAT = {
     "base": "Base text-to-motion model: latent diffusion on the VAE's latents, conditioned on MiniLM tokens.",
     "mdm": "MDM text-to-motion model: diffusion on the 263 features themselves, conditioned on MiniLM tokens.",
     "reward": "Reward: text-motion similarity that alignment maximises.",
+    "reward-spl": "Reward, sharpened on its own retrieval failures (SPL); votes build on it.",
     "judge": "Judge: text-motion evaluator that no alignment ever sees; every figure in the README is measured by it.",
 }
-ALIGNED = "Aligned text-to-motion model: low-rank adapters on the base denoiser, fine-tuned on the reward."
+ALIGNED = "Aligned text-to-motion model: low-rank adapters on the denoiser, fine-tuned on the reward."
 LICENCE = """\
 Trained on the Bandai-Namco Research Motion Dataset, (c) Bandai Namco Research Inc., CC BY-NC 4.0
 (github.com/BandaiNamcoResearchInc/Bandai-Namco-Research-Motiondataset; Kobayashi et al. 2023, arXiv 2306.08861).
@@ -28,7 +29,7 @@ def write_card(folder: Path, command: str) -> None:
     size = (folder / "model.safetensors").stat().st_size / 1e6
     sections = [
         f"# {folder.name}",
-        WHAT.get(folder.name.partition("-")[0], ALIGNED),  # reward-b is a reward
+        _what(folder.name, described["architecture"]),
         f"Architecture `{described['architecture']}`, {size:.1f} MB, float16 matrices.",
         "## How it was made",
         f"`{command}` on data/bandai-namco.npz (`python -m core prepare bandai-namco PATH`).",
@@ -43,6 +44,11 @@ def write_card(folder: Path, command: str) -> None:
     ]
     text = "\n\n".join(section for section in sections if section) + "\n"
     atomic_write(folder / "card.md", lambda file: file.write(text.encode()))
+
+
+def _what(name: str, architecture: str) -> str:
+    """What a checkpoint is: adapters are of an alignment, whatever their name; reward-b is a reward."""
+    return ALIGNED if architecture == "LowRank" else WHAT.get(name) or WHAT.get(name.partition("-")[0], ALIGNED)
 
 
 def _parting(said: str | None) -> str:

@@ -20,7 +20,7 @@ from core.models.denoiser import Denoiser, DenoiserConfig
 from core.models.judge import Judge, JudgeConfig
 from core.models.latent import LatentDiffusion
 from core.models.layers import store_by_column
-from core.models.mdm import Mdm, MdmConfig
+from core.models.mdm import Mdm, MdmConfig, SinusoidTable
 from core.models.mdm_diffusion import MdmDiffusion, MdmDiffusionConfig
 from core.models.mld.denoiser import MldDenoiser, MldDenoiserConfig
 from core.models.mld.diffusion import MldConfig, MldDiffusion
@@ -54,6 +54,7 @@ MAKE_COMMANDS = {
     "base": "python -m core train base",
     "aligned": "python -m core align --method easytune",
     "reward": "python -m core train reward",
+    "reward-spl": "python -m core refine",
     "judge": "python -m core train judge",
     "mdm": "python -m core train mdm",
 }
@@ -62,10 +63,12 @@ MAKE_COMMANDS = {
 def save_checkpoint(folder: Path, module: nn.Module, meta: dict[str, Any], exact: bool = False) -> None:
     """Weights as float16 (vectors and huge values as float32) and config.json with the architecture and `meta`.
 
-    exact: weights as they are, for files that others have published.
+    Position tables are computed, not stored. exact: everything as it is, for files that others have published.
     """
     described = {"architecture": type(module).__name__, "config": asdict(module.config), **meta}  # type: ignore[arg-type]
-    _write(folder, module.state_dict(), described, exact)
+    parts = module.named_modules(remove_duplicate=False)
+    computed = set() if exact else {f"{name}.pe" for name, part in parts if isinstance(part, SinusoidTable)}
+    _write(folder, {k: v for k, v in module.state_dict().items() if k not in computed}, described, exact)
 
 
 def _write(folder: Path, tensors: dict[str, torch.Tensor], described: dict[str, Any], exact: bool = False) -> None:
@@ -148,9 +151,9 @@ def load_vae(checkpoints: Path, device: str | torch.device = "cpu") -> MotionVae
     return _expect(load_module(checkpoints / "vae", device), MotionVae, checkpoints / "vae")
 
 
-def load_reward(checkpoints: Path, device: str | torch.device = "cpu") -> RewardModel:
-    """checkpoints/reward, frozen."""
-    return _expect(load_module(checkpoints / "reward", device), RewardModel, checkpoints / "reward")
+def load_reward(checkpoints: Path, device: str | torch.device = "cpu", name: str = "reward") -> RewardModel:
+    """checkpoints/<name>, frozen."""
+    return _expect(load_module(checkpoints / name, device), RewardModel, checkpoints / name)
 
 
 def load_judge(checkpoints: Path, device: str | torch.device = "cpu") -> Judge:

@@ -37,7 +37,7 @@ class MdmConfig:
 
 
 class SinusoidTable(nn.Module):
-    """Fixed sine/cosine positions, stored in checkpoints as `pe` (rows, 1, D); any stored row count loads."""
+    """Fixed sine/cosine positions, `pe` (rows, 1, D) of published checkpoints; any stored row count loads, or none."""
 
     def __init__(self, width: int, rows: int = MAX_POSITIONS) -> None:
         super().__init__()
@@ -51,6 +51,7 @@ class SinusoidTable(nn.Module):
         stored = state_dict.get(prefix + "pe")
         if stored is not None and stored.shape[1:] == self.pe.shape[1:]:
             self.pe = self.pe.new_empty(stored.shape)
+        state_dict.setdefault(prefix + "pe", self.pe)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

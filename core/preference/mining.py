@@ -22,7 +22,7 @@ class MiningConfig:
     pool: int = 32  # motions that a text ranks, its own included
     near: float = 0.5  # share of a pool that does the same action, as far as there are such motions
     texts: int = 1024  # that rank their pools each time
-    every: int = 50  # steps between two times
+    every: int = 70  # steps between two times
 
     def __post_init__(self) -> None:
         if not 1 <= self.k < self.pool:

@@ -29,18 +29,18 @@ class Refine:
 
     name: str = "reward"  # the checkpoint to start from
     out: Path | None = None  # folder of the refined weights; <name>-spl beside it if not given, <name>-votes with votes
-    data: DataConfig = field(default_factory=lambda: DataConfig(train_items=6000, val_items=500))
+    data: DataConfig = field(default_factory=lambda: DataConfig(val_items=500))
     votes: Path | None = None  # data folder of an arena, whose votes are learnt from too
     database: str | None = None  # SQLAlchemy URL of the votes, as for app.py; SQLite in that folder if not given
-    near_pools: int = 1000  # pools of near misses made for training
+    near_pools: int = 3000  # pools of near misses made for training
     held_out_pools: int = 150  # ... and for validation
     near_size: int = NEAR_MISS_SIZE  # motions of such a pool
     plain_size: int = POOL_SIZE  # motions of a plain pool, when measured
-    keep: float = 0.85  # share of the change of the weights that is kept: sheds more drift than gain
+    keep: float = 0.7  # share of the change of the weights that is kept: sheds more drift than gain
     spl: SplConfig = field(default_factory=SplConfig)
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(
-            steps=400, batch_size=96, learning_rate=3e-4, warmup=40, ema=0.98, save_every=50, validate_every=200
+            steps=2800, batch_size=64, learning_rate=8e-4, warmup=40, ema=0.99, save_every=50, validate_every=200
         )
     )
     test: bool = False  # measure on the test split as well; only when everything has been decided

@@ -48,7 +48,7 @@ class SplConfig:
 
     temperature: float = 0.1  # of eq. (2), as published
     weight: float = 1.0  # of SPL's loss beside that of retrieval
-    mined_share: float = 0.5  # of a batch: motions of mined pairs
+    mined_share: float = 0.4  # of a batch: motions of mined pairs
     near_share: float = 0.25  # of a batch: groups of near misses
     voted_share: float = 0.25  # motions of votes, where there are any, on top of a batch and as a share of it
     sources: SourceWeights = SourceWeights()  # of pairs in the mean of eq. (2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -36,9 +37,15 @@ def test_who_is_behind_gives_way() -> None:
     runs = Runs()
     with runs.start("ada") as ahead, runs.turn(ahead, behind=True), runs.start("bob") as asked:
         assert not runs.waiting
-        threading.Timer(0.05, runs.cancel, ["bob"]).start()
         seen: list[int] = []
-        threading.Timer(0.02, lambda: seen.append(runs.waiting)).start()
+
+        def look_then_cancel() -> None:
+            while not runs.waiting:
+                time.sleep(0.001)
+            seen.append(runs.waiting)
+            runs.cancel("bob")
+
+        threading.Thread(target=look_then_cancel, daemon=True).start()
         with pytest.raises(CancelledError), runs.turn(asked):
             pass
         assert seen == [1] and not runs.waiting

@@ -25,7 +25,8 @@ def checkpoints(tiny_checkpoints: Path, tmp_path_factory: pytest.TempPathFactory
     shutil.copytree(tiny_checkpoints, folder)
     torch.manual_seed(1)
     small = {"width": 16, "heads": 2, "motion_layers": 1, "text_layers": 1, "embedding": 8}
-    save_checkpoint(folder / "reward", RewardModel(RewardConfig(**small)), {})
+    for name in ("reward", "reward-spl"):
+        save_checkpoint(folder / name, RewardModel(RewardConfig(**small)), {})
     save_checkpoint(folder / "judge", Judge(JudgeConfig(("a", "person", "walks"), width=16)), {})
     return folder
 

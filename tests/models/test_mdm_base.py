@@ -155,6 +155,20 @@ def test_it_learns_what_the_text_says():
     assert torch.equal(task.batch(3, 0, 1).clean, task.batch(3, 0, 1).clean)
 
 
+def test_position_tables_are_not_stored(tmp_path):
+    """Prevents checkpoints twice as large as their weights, and a table that comes back rounded."""
+    from safetensors import safe_open
+
+    model = mdm()
+    save_checkpoint(tmp_path / "mine", model, {})
+    with safe_open(tmp_path / "mine" / "model.safetensors", "pt") as file:
+        assert not [name for name in file.keys() if name.endswith(".pe")]  # noqa: SIM118
+    loaded = load_diffusion(tmp_path, "cpu", "mine")
+    for name, table in model.state_dict().items():
+        if name.endswith(".pe"):
+            assert torch.equal(loaded.state_dict()[name], table)
+
+
 @pytest.mark.parametrize("make", [mdm, mld])
 def test_aligned_versions_remember_their_base(make, tmp_path):
     """Prevents adapters of one base from being applied to another, and a version that can't be loaded again."""
