@@ -137,9 +137,10 @@ class EnsembleReward:
     def _joined(self, parts: list[Tensor]) -> Tensor:
         return torch.cat(parts, -1) / len(parts) ** 0.5
 
-    def members(self, features: Tensor, lengths: Tensor, text: Any) -> Tensor:
-        """(M, B), trained members first."""
-        return torch.stack([reward(features, lengths, text) for reward in (*self.trained, *self.watched)])
+    def members(self, features: Tensor, lengths: Tensor, text: Any) -> dict[str, Tensor]:
+        """Rewards (B,) of each member: reward_0, reward_1 ... are trained on, watched_0 ... are not."""
+        named = {"reward": self.trained, "watched": self.watched}
+        return {f"{k}_{i}": r(features, lengths, text) for k, part in named.items() for i, r in enumerate(part)}
 
 
 @dataclass(frozen=True)

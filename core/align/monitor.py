@@ -43,17 +43,19 @@ class HeldOut:
         text, lengths = self.batch.text, self.batch.lengths
         features = self.model.decode(x0, lengths)
         if isinstance(self.reward, EnsembleReward):
-            members = self.reward.members(features, lengths, text)
+            rewards = self.reward.members(features, lengths, text)
         else:
-            members = self.reward(features, lengths, text)[None]
-        return monitors(x0, x0_base, features, lengths, members)
+            rewards = {"reward_0": self.reward(features, lengths, text)}
+        return monitors(x0, x0_base, features, lengths, rewards)
 
 
 @torch.no_grad()
-def monitors(x0: Tensor, x0_base: Tensor, features: Tensor, lengths: Tensor, members: Tensor) -> dict[str, float]:
+def monitors(
+    x0: Tensor, x0_base: Tensor, features: Tensor, lengths: Tensor, rewards: Mapping[str, Tensor]
+) -> dict[str, float]:
     """Judge-free figures of held-out samples: policy x0 and base x0_base (B, L, D) from the same noise.
 
-    members: (M, B) rewards of `features`. diversity: mean distance between samples; distance: mean squared move
+    rewards: (B,) each, of `features`. diversity: mean distance between samples; distance: mean squared move
     in units of the base's variance.
     """
     joints = recover_joints_torch(features)
@@ -62,7 +64,7 @@ def monitors(x0: Tensor, x0_base: Tensor, features: Tensor, lengths: Tensor, mem
         "skating": float(soft_skating(joints, lengths).mean()),
         "acceleration": float(acceleration(joints, lengths).mean()),
         "distance": float((x0 - x0_base).square().mean() / x0_base.var()),
-        **{f"reward_{i}": float(value) for i, value in enumerate(members.mean(1))},
+        **{name: float(value.mean()) for name, value in rewards.items()},
     }
 
 
@@ -92,8 +94,9 @@ class StopRules:
         return self._ensemble_alarm(now)
 
     def _ensemble_alarm(self, now: Mapping[str, float]) -> str | None:
-        gains = [now[name] - value for name, value in self.baseline.items() if name.startswith("reward_")]
-        parting = max(gains) > 0 and min(gains) < -self.guards.alarm_tolerance
+        trained = [now[name] - value for name, value in self.baseline.items() if name.startswith("reward_")]
+        gains = trained + [now[name] - value for name, value in self.baseline.items() if name.startswith("watched_")]
+        parting = max(trained) > 0 and min(gains) < -self.guards.alarm_tolerance
         self.parted = self.parted + 1 if parting else 0
         if self.parted < self.guards.alarm_patience:
             return None

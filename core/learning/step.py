@@ -19,6 +19,7 @@ import filelock
 import torch
 
 from core.align.config import AlignConfig, GuardConfig
+from core.align.guards import EnsembleReward
 from core.align.run import AlignResult, AlignRun
 from core.align.run_files import RunFolder
 from core.align.schedule import DdimSchedule, from_diffusers
@@ -47,12 +48,18 @@ def _live_align() -> AlignConfig:
     """Fewer, smaller and bolder updates than `align` makes: a person waits for them.
 
     Half of the steps are trained: a taste such as "calmer" is settled early, where a motion still has no details.
-    Limits are wide: who prefers faster or rougher movement is to get it, and calm motions differ less from each other.
+    Who prefers faster or rougher movement is to get it, and calm motions differ less from each other, so those limits
+    are wide. What ends the step of a strong taste is the reward without votes: where it falls, the text suffers.
     """
     guards = GuardConfig(
-        monitor_every=2, ema=0.8, max_skating_gain=1.0, max_acceleration_gain=1.0, max_diversity_loss=0.25
+        monitor_every=1,
+        ema=0.8,
+        max_skating_gain=1.0,
+        max_acceleration_gain=1.0,
+        max_diversity_loss=0.25,
+        alarm_patience=1,
     )
-    return AlignConfig(steps=10, last_k=5, updates=8, batch=8, lr=4e-4, lora_alpha=6.4, guards=guards)
+    return AlignConfig(steps=10, last_k=5, updates=7, batch=8, lr=4e-4, lora_alpha=6.4, guards=guards)
 
 
 @dataclass(frozen=True)
@@ -163,7 +170,8 @@ class _Step:
         config, prompts = self.align_config(start), training_prompts(voted)
         files = RunFolder(self.work / "align", config)
         held_out = held_out_batch(self.config.held_out_prompts, prompts, encoder, self.device)
-        run = AlignRun(self.model, reward, self.schedule, config, files, held_out, start.scaled(_scale(config)))
+        watched = EnsembleReward([reward], [reward.base])
+        run = AlignRun(self.model, watched, self.schedule, config, files, held_out, start.scaled(_scale(config)))
         batches = PromptBatches(prompts, encoder, config.batch, config.seed, self.device)
         if run.watch is not None:
             self._tell(0.0, run.watch.rules.baseline)

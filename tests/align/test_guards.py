@@ -101,8 +101,11 @@ def test_ensemble_trains_on_its_trained_members_only(tiny) -> None:
     a, b, c = (tiny.Reward(seed=s) for s in (1, 2, 3))
     ensemble = EnsembleReward([a, b], watched=[c])
     members = ensemble.members(features, batch.lengths, batch.text)
-    assert members.shape == (3, 4)
-    torch.testing.assert_close(ensemble(features, batch.lengths, batch.text), members[:2].mean(0))
+    assert {name: tuple(value.shape) for name, value in members.items()} == dict.fromkeys(
+        ("reward_0", "reward_1", "watched_0"), (4,)
+    )
+    mean = (members["reward_0"] + members["reward_1"]) / 2
+    torch.testing.assert_close(ensemble(features, batch.lengths, batch.text), mean)
 
 
 def test_stop_rules_name_what_broke() -> None:
@@ -116,6 +119,9 @@ def test_stop_rules_name_what_broke() -> None:
     rules, parting = StopRules(GuardConfig(alarm_patience=2), base), fine | {"reward_1": 0.4}
     assert rules.check(parting) is None and "part" in str(rules.check(parting))
     assert rules.check(fine) is None and rules.parted == 0
+    watching = StopRules(GuardConfig(alarm_patience=1), base | {"watched_0": 0.8})
+    assert watching.check(fine | {"watched_0": 0.9, "reward_0": 0.4, "reward_1": 0.4}) is None, "nobody is pleased"
+    assert "part" in str(watching.check(fine | {"watched_0": 0.7}))
 
 
 def test_anchor_pulls_back_to_the_base(bench) -> None:
