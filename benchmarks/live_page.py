@@ -50,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def work() -> None:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+        logging.getLogger("httpx").setLevel(logging.WARNING)
         config = tyro.cli(LivePage, args=arguments, prog="python -m benchmarks.live_page")
         report = run(replace(config, votes=6, idle=1) if config.smoke else config)
         deliver(report, markdown(report), config.out / "live-page.json")

@@ -75,7 +75,7 @@ class TrainMdm:
     data: DataConfig = field(default_factory=DataConfig)
     model: MdmDiffusionConfig = field(default_factory=MdmDiffusionConfig)
     loop: LoopConfig = field(
-        default_factory=lambda: LoopConfig(steps=5000, batch_size=64, learning_rate=6e-4, ema=0.999)
+        default_factory=lambda: LoopConfig(steps=3200, batch_size=64, learning_rate=8e-4, warmup=200, ema=0.998)
     )
 
 
