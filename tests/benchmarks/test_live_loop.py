@@ -56,7 +56,7 @@ def test_smoke_run_writes_table_picture_and_figures_and_is_not_repeated(
 
 def test_votes_follow_the_rule_on_prompts_that_are_not_held_out(checkpoints: Path, tmp_path: Path) -> None:
     """Fails where accuracy is measured on what was voted on, or votes don't say what the rule says."""
-    config = tiny(LiveLoop(checkpoints, tmp_path, rules=("higher hands",), noise=0.0))
+    config = tiny(LiveLoop(checkpoints, out=tmp_path, rules=("higher hands",), noise=0.0))
     stage = set_stage(config)
     voted, held = split_prompts(config, 0)
     assert not set(voted) & set(held) and len(voted) + len(held) == config.pool.prompts
@@ -71,7 +71,7 @@ def test_votes_follow_the_rule_on_prompts_that_are_not_held_out(checkpoints: Pat
 
 
 def test_order_accuracy_is_half_where_nothing_is_known(checkpoints: Path, tmp_path: Path) -> None:
-    config = tiny(LiveLoop(checkpoints, tmp_path, rules=("calmer",)))
+    config = tiny(LiveLoop(checkpoints, out=tmp_path, rules=("calmer",)))
     stage = set_stage(config)
     still = replace(stage, statistics={"calmer": np.zeros_like(stage.statistics["calmer"])})
     assert order_accuracy(None, still, "calmer", np.array([0, 1])) == 0.5

@@ -10,7 +10,7 @@ from core.models.reward import RewardConfig, RewardModel
 from core.preference.mining import MiningConfig
 from core.train.spl_task import HeldOut, SplConfig, SplTask, retrieval_figures
 
-SPL = SplConfig(mining=MiningConfig(pool=4, texts=16, every=3))
+SPL = SplConfig(mined_share=0.5, mining=MiningConfig(pool=4, texts=16, every=3))
 
 
 @pytest.fixture
