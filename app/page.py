@@ -20,6 +20,7 @@ from core.settings import Settings
 _STATUS_EVERY_S = 0.7
 _CACHE = (3600, 86400)  # seconds: look every hour for copies of downloads older than a day
 _STYLES = [Path(__file__).with_name(name) for name in ("style.css", "learn.css", "library.css")]
+_QUEUE_LOOKS_EVERY_S = 0.01  # Gradio looks every millisecond, which keeps a tenth of a core busy for nothing
 _SCRIPT = Path(__file__).with_name("page.js")
 BRAND = '<h1 class="brand">EasyTune <span>Arena</span></h1>'
 
@@ -54,6 +55,7 @@ class Page:
                 f"The page can't listen on {settings.host}:{settings.port} (in use, or not allowed). "
                 "Choose another --port, or 0 for a free one."
             ) from error
+        self.blocks._queue.sleep_when_free = _QUEUE_LOOKS_EVERY_S
         self.engine.start_loading()
         self.blocks.block_thread()
 

@@ -38,9 +38,9 @@ addEventListener("motionshown", () => {
 """  # what the network says, and what both bodies do when the first frame of a pair is drawn
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def launch_app() -> Iterator[Callable[..., App]]:
-    """start_app whose processes end with the test session at the latest."""
+    """start_app whose processes end with the file of tests at the latest: even idle ones take a share of a core."""
     running: list[App] = []
 
     def launch(data_dir: Path, checkpoints: Path, *more: str) -> App:
@@ -96,7 +96,7 @@ def filled_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def filled_app(launch_app, filled_dir: Path, tiny_checkpoints: Path) -> App:
     """The page over filled_dir, with tiny models."""
     return launch_app(filled_dir, tiny_checkpoints)
