@@ -21,6 +21,7 @@ _STATUS_EVERY_S = 0.7
 _CACHE = (3600, 86400)  # seconds: look every hour for copies of downloads older than a day
 _STYLES = [Path(__file__).with_name(name) for name in ("style.css", "learn.css", "library.css")]
 _QUEUE_LOOKS_EVERY_S = 0.01  # Gradio looks every millisecond, which keeps a tenth of a core busy for nothing
+_STATISTICS_EVERY = 10_000  # events; Gradio sums up all of the past after each one, which nobody reads here
 _SCRIPT = Path(__file__).with_name("page.js")
 BRAND = '<h1 class="brand">EasyTune <span>Arena</span></h1>'
 
@@ -56,6 +57,7 @@ class Page:
                 "Choose another --port, or 0 for a free one."
             ) from error
         self.blocks._queue.sleep_when_free = _QUEUE_LOOKS_EVERY_S
+        self.blocks._queue.ANAYLTICS_CACHE_FREQUENCY = _STATISTICS_EVERY  # the name is Gradio's
         self.engine.start_loading()
         self.blocks.block_thread()
 

@@ -73,6 +73,18 @@ WHERE e.kind = 'vote'"""
 current_votes = sa.table("current_votes", *(sa.column(c.name, c.type) for c in vote_events.columns))
 
 
+def _all_pairs() -> sa.Select:
+    left, right = _takes.alias("left_take_row"), _takes.alias("right_take_row")
+    columns = [_pairs.c.id, _pairs.c.created]
+    for name, table in (("left", left), ("right", right)):
+        columns += [table.c[field.name].label(f"{name}_{field.name}") for field in dataclasses.fields(Take)]
+    joined = _pairs.join(left, _pairs.c.left_take == left.c.id).join(right, _pairs.c.right_take == right.c.id)
+    return sa.select(*columns).select_from(joined)
+
+
+_PAIRS = _all_pairs()  # made once: SQLAlchemy takes milliseconds for the columns of an alias
+
+
 @dataclass(frozen=True)
 class PairRecord:
     """A pair with its current votes, oldest first."""
@@ -139,7 +151,7 @@ class PreferenceStore:
     def pairs(self) -> list[Pair]:
         """All pairs, oldest first."""
         with self._engine.connect() as connection:
-            rows = connection.execute(_pair_query().order_by(_pairs.c.created, _pairs.c.id))
+            rows = connection.execute(_PAIRS.order_by(_pairs.c.created, _pairs.c.id))
             return [_pair(row) for row in rows]
 
     def record_vote(
@@ -219,7 +231,7 @@ class PreferenceStore:
 
     def recent(self, limit: int = 50, offset: int = 0) -> list[PairRecord]:
         """The newest pairs first, each with its standing votes."""
-        query = _pair_query().order_by(_pairs.c.created.desc(), _pairs.c.id).limit(limit).offset(offset)
+        query = _PAIRS.order_by(_pairs.c.created.desc(), _pairs.c.id).limit(limit).offset(offset)
         with self._engine.connect() as connection:
             pairs = [_pair(row) for row in connection.execute(query)]
             wanted = sa.select(current_votes).where(current_votes.c.pair_id.in_([pair.id for pair in pairs]))
@@ -333,22 +345,13 @@ def _create_schema(engine: sa.Engine) -> None:
         connection.execute(sa.insert(_versions).values(version=SCHEMA_VERSION))
 
 
-def _pair_query() -> sa.Select:
-    left, right = _takes.alias("left_take_row"), _takes.alias("right_take_row")
-    columns = [_pairs.c.id, _pairs.c.created]
-    for name, table in (("left", left), ("right", right)):
-        columns += [table.c[field.name].label(f"{name}_{field.name}") for field in dataclasses.fields(Take)]
-    joined = _pairs.join(left, _pairs.c.left_take == left.c.id).join(right, _pairs.c.right_take == right.c.id)
-    return sa.select(*columns).select_from(joined)
-
-
 def _lock_pair(connection: sa.Connection, pair_id: str) -> None:
     """Events on one pair are written one after the other; SQLite has locked the database already."""
     connection.execute(sa.select(_pairs.c.id).where(_pairs.c.id == pair_id).with_for_update())
 
 
 def _read_pair(connection: sa.Connection, pair_id: str) -> Pair:
-    row = connection.execute(_pair_query().where(_pairs.c.id == pair_id)).first()
+    row = connection.execute(_PAIRS.where(_pairs.c.id == pair_id)).first()
     if row is None:
         raise ValueError(f"Pair {pair_id!r} is unknown. Generate a pair first, or copy its id from the library.")
     return _pair(row)
