@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.alignment_cost import Clock
-from benchmarks.alignment_setup import Benchmark, World, motions_of
+from benchmarks.alignment_setup import VARIANTS, Benchmark, World, motions_of
 from core.align.run import AlignRun
 from core.commands.evaluate import evaluation_set, judge_functions, mean_reward
 from core.diffusion.protocol import MotionDiffusion
@@ -115,7 +115,8 @@ class Curve:
         run = self._open()
         last = self.points[-1] if self.points else {"seconds": 0.0, "cpu_seconds": 0.0, "steps": 0}
         clock, steps = Clock(self.world.device, last["seconds"], last["cpu_seconds"]), last["steps"]
-        total, batches = self.world.config.seconds_of(self.name), self.world.batches(self.seed)
+        total = self.world.config.seconds_of(self.name)
+        batches = self.world.batches(run.config, VARIANTS[self.name].ensemble)
         due = [mark for mark in marks(self.world.config, total) if mark > self.seconds()]
         while due:
             with clock.running():

@@ -65,6 +65,7 @@ GUARDED = {
     "easytune+ema": Variant("easytune", _FIFTH, {"ema": ALL_GUARDS["ema"]}),
     "easytune+physical": Variant("easytune", _FIFTH, {"physical_weight": ALL_GUARDS["physical_weight"]}),
     "easytune+saturation": Variant("easytune", _FIFTH, saturates=True),
+    "easytune+realism": Variant("easytune", _FIFTH, {"realism_weight": 1.0}),
     "easytune+ensemble": Variant("easytune", _FIFTH, ensemble=True),
     "easytune+guards": Variant("easytune", _FIFTH, ALL_GUARDS, ensemble=True, saturates=True),
 }
@@ -75,7 +76,9 @@ VARIANTS = {**METHODS, **GUARDED}
 class Benchmark:
     """Measure reward fine-tuners side by side. Run the same command again after a kill: finished parts are kept."""
 
-    methods: tuple[str, ...] = tuple(METHODS)  # rows; also easytune+anchor, +ema, +physical, +saturation, +ensemble
+    methods: tuple[str, ...] = tuple(
+        METHODS
+    )  # rows; also easytune+anchor, +ema, ...: see GUARDED
     ablation: bool = False  # each guard of EasyTune alone, none and all, instead of `methods`
     stages: tuple[Literal["cost", "curves"], ...] = ("cost", "curves")  # memory and time; learning curves
     seeds: tuple[int, ...] = (0, 1, 2)  # of the curves: adapters, prompts, noise, noise of the test prompts
@@ -196,11 +199,11 @@ class World:
             guards=guards, lr=config.lr_of.get(name, config.align.lr), updates=10**7, save_every=10**7, keep_every=0,
         )  # fmt: skip
 
-    def batches(self, seed: int) -> Callable[[int], AlignBatch]:
-        """Update -> training prompts, the same for every row of a seed."""
+    def batches(self, settings: AlignConfig, ensemble: bool = False) -> Callable[[int], AlignBatch]:
+        """Update -> training prompts, the same for every row of a seed; half as many with a realism term."""
         if self.train is None:
             raise ValueError("training prompts need load_world(config, prompts=True).")
-        return prompt_batches(self.train, self.encoder, self.config.align.batch, seed, self.device)
+        return prompt_batches(self.train, self.encoder, settings, self.device, self.reward(ensemble))
 
     def fixed_batch(self) -> AlignBatch:
         """Prompts of one length, for memory and time."""

@@ -1,10 +1,10 @@
-"""What each guard of EasyTune is worth: all of them, all but one, none, after the same number of updates.
+"""What each guard of EasyTune is worth: the shipped ones, all but one, one more, none, after as many updates.
 
-    python -m benchmarks.guards              # about an hour on two cores; run again after a kill
+    python -m benchmarks.guards              # an hour or two on two cores; run again after a kill
     python -m benchmarks.guards --smoke      # does it run? needs the checkpoints, not the archive
 
 Reward, judge, skating and acceleration of fixed validation prompts beside the base. Writes report.md and rows.json to
---out. The run of "all" also gives "no keep": shipping the whole change in place of a share needs no other training.
+--out. The run of "shipped" also gives "keep 0.4": a share of the change needs no other training.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ import tyro
 
 from benchmarks.alignment_curves import Exam, make_exam
 from benchmarks.alignment_setup import Benchmark, World, load_world
-from core.align.config import AlignConfig, GuardConfig
+from core.align.config import AlignConfig
 from core.align.run import align
 from core.align.schedule import from_diffusers
+from core.commands.align import shipped
 from core.commands.console import ProgressLine, exit_code
 from core.diffusion.rollout import SamplerConfig, make_scheduler
 from core.metrics.intervals import paired_difference
@@ -33,40 +34,42 @@ from core.motion.files import atomic_write
 
 @dataclass(frozen=True)
 class Row:
-    """What is switched off: settings of GuardConfig and AlignConfig, the ensemble, the kept share."""
+    """What differs from the shipped settings: fields of GuardConfig and AlignConfig, rewards, the kept share."""
 
-    guards: Mapping[str, Any] = field(default_factory=dict)
-    align: Mapping[str, Any] = field(default_factory=dict)
+    guards: Mapping[str, float] = field(default_factory=dict)
+    align: Mapping[str, float] = field(default_factory=dict)
     ensemble: bool = True
-    keep: bool = True
+    saturates: bool = False  # at the mean reward of real motions
+    keep: float = 1.0
 
 
 ROWS = {
-    "all": Row(),
+    "shipped": Row(),
+    "no realism term": Row({"realism_weight": 0.0}),
     "no anchor": Row({"anchor_weight": 0.0}),
     "no EMA": Row({"ema": 0.0}),
     "no ensemble": Row(ensemble=False),
-    "no saturation": Row({"saturation": None}),
-    "no physical term": Row({"physical_weight": 0.0}),
     "no alpha_bar weight": Row(align={"noise_power": 0.0}),
-    "no keep": Row(keep=False),
-    "none": Row(
-        {"anchor_weight": 0.0, "ema": 0.0, "saturation": None, "physical_weight": 0.0},
-        {"noise_power": 0.0},
-        ensemble=False,
-        keep=False,
-    ),
+    "with saturation": Row(saturates=True),
+    "with physical term": Row({"physical_weight": 0.1}),
+    "keep 0.4": Row(keep=0.4),
+    "none": Row({"realism_weight": 0.0, "anchor_weight": 0.0, "ema": 0.0}, {"noise_power": 0.0}, ensemble=False),
 }
 FIGURES = {"reward": "reward", "mm_dist": "MM-Dist", "fid": "FID", "skating": "skating, m/s", "acceleration": "m/s²"}
 
 
+def _unwatched() -> AlignConfig:
+    """The shipped settings without monitors: every row is to make the same number of updates."""
+    align = shipped()
+    return replace(align, keep_every=0, guards=replace(align.guards, monitor_every=0))
+
+
 @dataclass(frozen=True)
 class Ablation:
-    """EasyTune with all guards, all but one, and none."""
+    """EasyTune with the shipped guards, with one less or more, and with none."""
 
     rows: tuple[str, ...] = tuple(ROWS)
     rewards: tuple[str, ...] = ("reward", "reward-b")  # of the ensemble; the first one is used alone without it
-    keep: float = 0.4  # share of the change that is shipped
     prompts: int = 128  # of the validation split
     train_items: int = 6000
     archive: Path = Path("data/bandai-namco.npz")
@@ -75,11 +78,7 @@ class Ablation:
     device: str = "auto"
     threads: int = 0
     smoke: bool = False  # tiny settings, motions of the base in place of the archive
-    align: AlignConfig = field(
-        default_factory=lambda: AlignConfig(
-            updates=40, keep_every=0, guards=GuardConfig(physical_weight=0.1, monitor_every=0)
-        )
-    )  # with all guards; saturation is set to the mean reward of real motions
+    align: AlignConfig = field(default_factory=_unwatched)  # of "shipped"
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.rows if name not in ROWS]
@@ -116,7 +115,7 @@ def run(config: Ablation) -> str:
     store = config.out / "rows.json"
     names = ("vae", "base", "judge", *config.rewards)
     weights = {name: fingerprint(config.checkpoints / name) for name in names}
-    settings = json.loads(json.dumps({"align": asdict(config.align), "keep": config.keep, "weights": weights}))
+    settings = json.loads(json.dumps({"align": asdict(config.align), "weights": weights}))
     found = json.loads(store.read_text()) if store.exists() else {"settings": settings, "rows": {}}
     if found["settings"] != settings:
         raise ValueError(f"{config.out} holds results of other settings. Choose another --out.")
@@ -139,25 +138,26 @@ def measure(config: Ablation, name: str, world: World, exam: Exam) -> dict[str, 
         return exam.mark(world.model)
     row = ROWS[name]
     settings = settings_of(config, row, world.ceiling)
-    folder = config.out / "runs" / ("all" if name == "no keep" else name.replace(" ", "-"))
+    folder = config.out / "runs" / ("shipped" if row.keep < 1 else name.replace(" ", "-"))
     result = align(
         copy.deepcopy(world.model),
         world.reward(row.ensemble),
         from_diffusers(make_scheduler(SamplerConfig(settings.steps)), settings.eta),
-        world.batches(settings.seed),
+        world.batches(settings, row.ensemble),
         settings,
         folder,
         callback=ProgressLine(name),
     )
-    model, kept = copy.deepcopy(world.model), config.keep if row.keep else 1.0
-    add_adapters(model.denoiser, result.adapters, kept * settings.lora_alpha / settings.lora_rank)
+    model = copy.deepcopy(world.model)
+    add_adapters(model.denoiser, result.adapters, row.keep * settings.lora_alpha / settings.lora_rank)
     return exam.mark(model)
 
 
 def settings_of(config: Ablation, row: Row, ceiling: float) -> AlignConfig:
     """The alignment of a row."""
-    guards = replace(config.align.guards, **{"saturation": ceiling, **row.guards})
-    return replace(config.align, guards=guards, **row.align)
+    saturation = ceiling if row.saturates else None
+    guards = replace(config.align.guards, **{"saturation": saturation, **row.guards})  # type: ignore[arg-type]
+    return replace(config.align, guards=guards, **row.align)  # type: ignore[arg-type]
 
 
 def table(rows: Mapping[str, Mapping[str, Any]], updates: int) -> str:

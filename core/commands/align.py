@@ -13,7 +13,6 @@ from typing import Annotated
 import numpy as np
 import torch
 import tyro
-from torch import Tensor
 
 from core.align.config import AlignConfig, GuardConfig
 from core.align.finetune import AlignBatch
@@ -35,7 +34,7 @@ from core.train.tasks import to_tensors
 log = logging.getLogger(__name__)
 
 
-def _shipped() -> AlignConfig:
+def shipped() -> AlignConfig:
     """What the shipped weights were made with."""
     return AlignConfig(updates=60, lr=1.5e-4, guards=GuardConfig(anchor_weight=0.1, realism_weight=1.0))
 
@@ -56,7 +55,7 @@ class Align:
     device: str = "auto"
     threads: int = 0  # CPU threads; 0 leaves PyTorch's choice
     keep: float = 1.0  # of the adapters' change that is kept: weights between base and policy (Wortsman et al. 2022)
-    align: Annotated[AlignConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=_shipped)
+    align: Annotated[AlignConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=shipped)
 
     def __post_init__(self) -> None:
         if not 0.0 < self.keep <= 1.0:
@@ -90,8 +89,7 @@ def run(config: Align, callback: Callback | None = None, command: str = "python 
         make_scheduler(SamplerConfig(config.align.steps), getattr(model, "schedule", SCHEDULER)), config.align.eta
     )
     reward = load_rewards(config, device)
-    embed = embedding_reward(reward).embed_motion if config.align.guards.realism_weight else None
-    batches = prompt_batches(train, encoder, config.align.batch, config.align.seed, torch.device(device), embed)
+    batches = prompt_batches(train, encoder, config.align, torch.device(device), reward)
     result = align(
         model,
         reward,
@@ -132,22 +130,18 @@ def load_rewards(config: Align, device: str) -> Reward:
 
 
 def prompt_batches(
-    motions: MotionSet,
-    encoder: TextEncoder,
-    size: int,
-    seed: int,
-    device: torch.device,
-    embed: Callable[[Tensor, Tensor], Tensor] | None = None,
+    motions: MotionSet, encoder: TextEncoder, align: AlignConfig, device: torch.device, reward: Reward
 ) -> Callable[[int], AlignBatch]:
     """Update -> its prompts, with the lengths of the motions they describe; a pure function of (seed, update).
 
-    embed: features, lengths -> embeddings (B, E) of the real motions; each prompt then fills two rows.
+    With a realism term each prompt fills two rows, and the reward embeds its real motion. ValueError if it can't.
     """
+    embed = embedding_reward(reward).embed_motion if align.guards.realism_weight else None
     order = np.argsort(motions.lengths, kind="stable")
-    takes = 2 if embed else 1
+    size, takes = align.batch, 2 if embed else 1
 
     def batch(update: int) -> AlignBatch:
-        rng = np.random.default_rng((seed, 77, update))
+        rng = np.random.default_rng((align.seed, 77, update))
         spread = min(len(order), 16 * size)  # similar lengths waste no padding
         start = rng.integers(0, len(order) - spread + 1)
         rows = order[start + rng.choice(spread, size // takes, replace=False)]

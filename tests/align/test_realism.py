@@ -80,14 +80,23 @@ class Words:
         return TextFeatures(numbers[:, None], torch.ones(len(captions), 1, dtype=torch.bool), numbers)
 
 
+class Means:
+    """A reward whose embedding of a motion is the mean of its first feature, and its length."""
+
+    def embed_motion(self, features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        return features.mean(1)[:, :1] + lengths[:, None]
+
+    def embed_text(self, text: TextFeatures) -> torch.Tensor:
+        return text.pooled
+
+
 def test_paired_batches_repeat_prompts_beside_their_own_motion() -> None:
     """A motion of another prompt as the reference would teach the wrong thing."""
     features = np.repeat(np.arange(10.0), 40)[:, None] * np.ones(263)
     captions = tuple((str(i),) for i in range(10))
     motions = MotionSet(features.astype(np.float32), np.arange(0, 401, 40), captions, ("",) * 10, ("",) * 10)
-    batches = prompt_batches(
-        motions, Words(), 6, 0, torch.device("cpu"), embed=lambda f, lengths: f.mean(1)[:, :1] + lengths[:, None]
-    )
+    align = AlignConfig(batch=6, guards=GuardConfig(realism_weight=1.0))
+    batches = prompt_batches(motions, Words(), align, torch.device("cpu"), Means())  # type: ignore[arg-type]
     batch = batches(3)
     assert len(batch) == 6 and torch.equal(batch.real[:, 0], batch.text.pooled[:, 0] + 40)
     assert torch.equal(batch.text.pooled[::2], batch.text.pooled[1::2])
