@@ -76,9 +76,7 @@ VARIANTS = {**METHODS, **GUARDED}
 class Benchmark:
     """Measure reward fine-tuners side by side. Run the same command again after a kill: finished parts are kept."""
 
-    methods: tuple[str, ...] = tuple(
-        METHODS
-    )  # rows; also easytune+anchor, +ema, ...: see GUARDED
+    methods: tuple[str, ...] = tuple(METHODS)  # rows; also easytune+anchor, +ema, ...: see GUARDED
     ablation: bool = False  # each guard of EasyTune alone, none and all, instead of `methods`
     stages: tuple[Literal["cost", "curves"], ...] = ("cost", "curves")  # memory and time; learning curves
     seeds: tuple[int, ...] = (0, 1, 2)  # of the curves: adapters, prompts, noise, noise of the test prompts
