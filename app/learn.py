@@ -13,7 +13,7 @@ from app.handlers import QUIET, sentence_of
 from app.worker import Automatic, JobStatus, Worker
 from core.engine import Engine
 from core.learning.choices import EVERY
-from core.learning.progress import MIN_VOTES
+from core.learning.progress import MIN_VOTES, read_rows
 from core.learning.versions import Version
 
 _TICK_S = 0.5
@@ -155,6 +155,8 @@ class Learn:
         names = list(dict.fromkeys(filter(None, (*answers, annotator))))
         status = self.worker.status()
         live = self._live(status)
+        if not status.rows and newest:  # nothing was made since the start of the program
+            live[self.curves] = charts(read_rows(newest.folder))
         if status.state != "running":
             live[self.go] = gr.update(visible=True, interactive=votes >= MIN_VOTES)
             live[self.progress] = learn_html.progress(status) or texts.notice(learn_html.reason(votes))

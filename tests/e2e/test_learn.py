@@ -114,6 +114,7 @@ def test_votes_make_a_version_that_is_named_and_can_be_rolled_back(
     assert VersionStore(live_checkpoints, tmp_path).names() == ["base", "aligned", "v1"]
     assert not list((tmp_path / "versions").glob(".work-*"))
     assert "in use" in row_of(again, "EasyTune-aligned").inner_text() and again.is_visible("#refine")
+    assert again.locator("#curves polyline").count() >= 3, "the curves of the last version are gone"
 
 
 def test_two_people_keep_their_tastes_apart(launch_app, open_page, live_checkpoints: Path, tmp_path: Path) -> None:
