@@ -14,8 +14,9 @@ from scipy import stats
 
 from core.metrics.distribution import fid
 from core.metrics.intervals import LEVEL, PairedDifference, paired_bootstrap, paired_difference, share
-from core.metrics.retrieval import matching_distances
+from core.metrics.retrieval import first_hits, matching_distances
 
+HITS = ("r_precision_1", "near_miss_1")  # 0 or 1 for each prompt and repeat
 RESAMPLES = 200  # of FID, for its standard error
 
 
@@ -27,10 +28,17 @@ class Takes:
     by_prompt: Mapping[str, np.ndarray]  # metric -> (R, N), NaN where it is not defined
 
 
-def take_figures(text: np.ndarray, embedding: np.ndarray, hits: np.ndarray | None) -> dict[str, np.ndarray]:
-    """Judge's figures of each prompt, (N,) each, from embeddings (N, E); hits: NaN for prompts in no pool."""
-    figures = {"mm_dist": matching_distances(text, embedding)}
-    return figures if hits is None else {"near_miss_1": hits, **figures}
+def take_figures(
+    text: np.ndarray, embedding: np.ndarray, pools: np.ndarray, near: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """Judge's figures of each prompt, (N,) each, from embeddings (N, E); hits are NaN for prompts in no pool.
+
+    pools, near: (P, S) rows of the plain and of the near-miss pools.
+    """
+    figures = {"r_precision_1": first_hits(text, embedding, pools)}
+    if near is not None:
+        figures["near_miss_1"] = first_hits(text, embedding, near)
+    return {**figures, "mm_dist": matching_distances(text, embedding)}
 
 
 def compare(a: Takes, b: Takes, real: np.ndarray, rng: np.random.Generator, pairs: int) -> dict[str, PairedDifference]:
@@ -39,10 +47,8 @@ def compare(a: Takes, b: Takes, real: np.ndarray, rng: np.random.Generator, pair
     for metric in a.by_prompt:
         before, after = _means(a.by_prompt[metric], b.by_prompt[metric])
         if len(before) > 1:  # a metric may be defined for no prompt
-            paired = (
-                paired_bootstrap(before, after, rng) if metric == "near_miss_1" else paired_difference(before, after)
-            )
-            found[metric] = paired
+            hits = metric in HITS
+            found[metric] = paired_bootstrap(before, after, rng) if hits else paired_difference(before, after)
     found["fid"] = fid_difference(a.embeddings, b.embeddings, real, rng)
     found["diversity"] = diversity_difference(a.embeddings, b.embeddings, rng, pairs)
     return found

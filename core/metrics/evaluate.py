@@ -22,7 +22,6 @@ from core.metrics.retrieval import (
     NEAR_MISS_SIZE,
     POOL_SIZE,
     distinct_pools,
-    first_hits,
     matching_distances,
     near_miss_pools,
     r_precision,
@@ -149,10 +148,9 @@ def _mark(
     repeat: int,
     physical: dict[str, np.ndarray],
 ) -> _Row:
-    pools = _pools(data, config, repeat)[1]
-    hits = None if pools is None else first_hits(text, embedding, pools)
+    pools, near, _ = _pools(data, config, repeat)
     figures = judge_metrics(text, embedding, real, data, config, repeat) | _means(physical)
-    return _Row(figures, take_figures(text, embedding, hits) | physical, physical, embedding)
+    return _Row(figures, take_figures(text, embedding, pools, near) | physical, physical, embedding)
 
 
 PHYSICAL = ("skating", "acceleration", "jerk", "penetration", "bone_stretch")

@@ -54,8 +54,8 @@ def test_better_model_wins_in_every_metric() -> None:
     assert rows["real"]["fid"].mean == pytest.approx(0.0, abs=1e-9)
     assert rows["real"]["mm_dist"].half == 0.0  # nothing about real motions changes between repeats
     differences = report.differences["aligned - base"]
-    assert {"near_miss_1", "mm_dist", "fid", "diversity", "jerk"} <= set(differences)
-    for metric in ("near_miss_1", "mm_dist", "fid"):
+    assert {"r_precision_1", "near_miss_1", "mm_dist", "fid", "diversity", "jerk"} <= set(differences)
+    for metric in ("r_precision_1", "near_miss_1", "mm_dist", "fid"):
         assert differences[metric].conclusive and differences[metric].n == N
         change = rows["aligned"][metric].mean - rows["base"][metric].mean
         assert differences[metric].mean == pytest.approx(change, rel=0.05)
