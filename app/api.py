@@ -46,6 +46,7 @@ class Api:
         steps: int | None = None,
         guidance_scale: float = Request.guidance_scale,
         solver: Solver = Request.solver,  # pyright: ignore[reportArgumentType]
+        telling: bool = False,
     ) -> dict[str, Any]:
         """Make and store a pair of motions from one text and the same noise, one by each model; waits while they load.
 
@@ -56,18 +57,26 @@ class Api:
             steps: network steps; as many as the solver needs if not given
             guidance_scale: weight of the text; 1 is none
             solver: dpm++ is fast, ddim is the reference
+            telling: of several takes from different noise the two that tell most about the taste of those who voted
         Returns:
             pair_id, seed, frames (20 a second) and duration_s; which side is which model is told by vote
         """
-        pair = _sentences(self._generate, prompt, duration_s, seed, steps, guidance_scale, solver)
+        pair = _sentences(self._generate, prompt, duration_s, seed, steps, guidance_scale, solver, telling)
         take = pair.left
         return {"pair_id": pair.id, "seed": take.seed, "frames": take.frames, "duration_s": take.duration_s}
 
     def _generate(
-        self, prompt: str, duration_s: float | None, seed: int | None, steps: int | None, scale: float, solver: str
+        self,
+        prompt: str,
+        duration_s: float | None,
+        seed: int | None,
+        steps: int | None,
+        scale: float,
+        solver: str,
+        telling: bool,
     ) -> Any:
         steps = usual_steps(solver) if steps is None else steps
-        request = Request(prompt, duration_s, seed, steps, scale, solver)
+        request = Request(prompt, duration_s, seed, steps, scale, solver, telling=telling)
         self.engine.wait_until_ready(_LOADING_TIMEOUT_S)
         return self.engine.generate(request)
 

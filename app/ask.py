@@ -14,6 +14,7 @@ from core.request import MAX_DURATION_S, MIN_DURATION_S, SAMPLERS, Request, rand
 from core.settings import ROOT
 
 _N_EXAMPLES = 3
+_TAKES = [("Same noise", False), ("Most telling of my taste", True)]
 
 
 class Ask:
@@ -36,9 +37,12 @@ class Ask:
             with gr.Row():
                 self.steps = gr.Number(Request.steps, precision=0, label="Steps", min_width=70, elem_id="steps")
                 self.guidance = gr.Number(Request.guidance_scale, label="Guidance", min_width=70, elem_id="guidance")
+            self.telling = gr.Radio(
+                _TAKES, value=False, label="Takes", info="other noise on each side teaches more", elem_id="telling"
+            )
             self.annotator = gr.Textbox("anonymous", label="Sign votes as", max_length=80, elem_id="annotator")
         self.inputs = {self.prompt, self.automatic, self.duration, self.seed, self.fresh, self.steps, self.guidance}
-        self.inputs |= {self.solver, self.annotator}
+        self.inputs |= {self.solver, self.telling, self.annotator}
         self._wire()
 
     def _build_prompt(self) -> None:
@@ -112,4 +116,5 @@ class Ask:
             **{"steps": usual_steps(solver), **given},
             solver=solver,
             annotator=asked[self.annotator].strip(),
+            telling=asked[self.telling],
         )

@@ -35,7 +35,7 @@ from core.diffusion.rollout import SamplerConfig
 from core.models.checkpoint import fingerprint, load_judge, load_reward
 from core.models.reward import RewardModel
 from core.motion.files import atomic_write
-from core.preference.active import choose_pair
+from core.preference.active import most_telling
 from core.preference.annotators import RULES, Annotator, judge_matching
 from core.preference.head import PreferenceReward
 from core.preference.pairs import PreferencePair
@@ -188,7 +188,9 @@ def cast_votes(
             head, _ = learn_head(stage.base, pairs, stage.vectors, stage.words, RefineConfig())
         i, j = rng.choice(config.pool.takes, 2, replace=False)
         if head is not None:
-            i, j, _ = choose_pair(head, inputs_of(head, stage, prompt))
+            inputs, (left, right) = inputs_of(head, stage, prompt), np.triu_indices(config.pool.takes, 1)
+            best, _ = most_telling(head, inputs[left], inputs[right])
+            i, j = left[best], right[best]
         values = stage.statistics[rule][prompt]
         annotator = Annotator(rule, config.noise, seed=_slip(rule, seed, n), matching=_no_judge)
         verdict, moment = annotator.verdict(values[i], values[j]), datetime.fromtimestamp(n, UTC)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,19 +17,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import core
-from core.learning.versions import VersionStore
+from core.learning.versions import VOTES_BUILD_ON, VersionStore
 from core.motion.skeleton import FPS, MIN_FRAMES
 from core.preference.motions import features_sha256
 from core.preference.sides import SideCoin
 from core.preference.store import PreferenceStore
 from core.preference.types import Pair, Take, Vote, new_pair_id, now
-from core.request import Request, random_seed
+from core.request import MAX_SEED, Request, random_seed
 from core.settings import Settings
 
 if TYPE_CHECKING:
     from torch import nn
 
     from core.body.smpl_files import Body
+    from core.learning.telling import TellingPairs
     from core.text.encoder import TextEncoder
     from core.text.familiarity import FamiliarityIndex
 
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 Progress = Callable[[float, str], object]  # fraction done in 0-1, what is being done
 _TEXT_ENCODER = "minilm"
 _MAX_LOADED = 4  # model versions in memory
+_CANDIDATES = 3  # takes by each version that the most telling two are chosen from
 _WARM_UP_PROMPT = "a person walks forward"
 
 
@@ -84,6 +86,7 @@ class Engine:
         self._sides = SideCoin()
         self._loading: threading.Thread | None = None
         self._models: _Models | None = None
+        self._telling: TellingPairs | None = None
 
     # Loading
 
@@ -134,7 +137,7 @@ class Engine:
         self._say("Loading the body")
         self.body()
         self._say("Warming up")
-        self._sample(models, tuple(versions), Request(_WARM_UP_PROMPT, steps=2), MIN_FRAMES, seed=0)
+        self._sample(models, [(version, 0) for version in versions], Request(_WARM_UP_PROMPT, steps=2), MIN_FRAMES)
         self._models = models
 
     def _say(self, message: str) -> None:
@@ -170,6 +173,7 @@ class Engine:
     def generate(self, request: Request, progress: Progress | None = None) -> Pair:
         """Make two takes from the same noise, one by each version, and store them before returning.
 
+        With request.telling, of several takes by each version those two whose comparison tells most about the taste.
         The sides are drawn, see core.preference.sides. RuntimeError, as a sentence, while the models are not ready.
         `progress` may raise to cancel; nothing is stored then.
         """
@@ -179,13 +183,29 @@ class Engine:
         """As generate, but nothing is stored until `keep`."""
         models, versions = self._require_models(), self.versions.sides(request.annotator)
         seed, frames = self._settle(request)
+        seeds = [(seed + i) % (MAX_SEED + 1) for i in range(_CANDIDATES if request.telling else 1)]
+        wanted = [(version, seed) for version in versions for seed in seeds]
         with self._inference:
             self._bring_in(models, versions)
-            motions = self._sample(models, versions, request, frames, seed, progress)
-        takes = [self._take(models, *made, request, seed) for made in zip(versions, motions, strict=True)]
+            motions = self._sample(models, wanted, request, frames, progress)
+        shown = self._most_telling(models, request, motions) if request.telling else (0, 1)
+        takes = [self._take(models, *wanted[i], motions[i], request) for i in shown]
         if not self._sides.first_goes_left(*versions):
             takes.reverse()
-        return Prepared(Pair(new_pair_id(), takes[0], takes[1], now()), tuple(motions))
+        return Prepared(Pair(new_pair_id(), takes[0], takes[1], now()), tuple(motions[i] for i in shown))
+
+    def _most_telling(self, models: _Models, request: Request, motions: list[np.ndarray]) -> tuple[int, int]:
+        """Which of the motions, half of them by either version, to show."""
+        from core.learning.telling import TellingPairs
+
+        with self._inference:
+            if self._telling is None:
+                self._telling = TellingPairs(self.store, self.settings.checkpoints, VOTES_BUILD_ON, models.device)
+            half, whose = len(motions) // 2, request.annotator if self.versions.choices().apart else None
+            chosen = self._telling.choose(
+                request.prompt.strip(), motions[:half], motions[half:], models.text_encoder, whose
+            )
+        return chosen[0], half + chosen[1]
 
     def keep(self, prepared: Prepared) -> Pair:
         """Store what `prepare` made, motions first, and return its pair."""
@@ -200,9 +220,9 @@ class Engine:
         seed, frames = self._settle(request)
         with self._inference:
             self._bring_in(models, (version,))
-            (features,) = self._sample(models, (version,), request, frames, seed)
+            (features,) = self._sample(models, [(version, seed)], request, frames)
         self.store.save_motion(features)
-        return self._take(models, version, features, request, seed)
+        return self._take(models, version, seed, features, request)
 
     def _settle(self, request: Request) -> tuple[int, int]:
         """Seed and number of frames: the request's own, or drawn and suggested."""
@@ -239,7 +259,7 @@ class Engine:
             )
         request = Request(take.prompt, take.duration_s, take.seed, take.steps, take.guidance_scale, take.solver)
         with self._inference:
-            return self._sample(models, (take.model_version,), request, take.frames, take.seed)[0]
+            return self._sample(models, [(take.model_version, take.seed)], request, take.frames)[0]
 
     def _bring_in(self, models: _Models, versions: tuple[str, ...]) -> None:
         """Load versions that are not loaded yet; the longest unused ones make room. Call it inside the lock."""
@@ -254,20 +274,19 @@ class Engine:
     def _sample(
         self,
         models: _Models,
-        versions: tuple[str, ...],
+        wanted: Sequence[tuple[str, int]],
         request: Request,
         frames: int,
-        seed: int,
         progress: Progress | None = None,
     ) -> list[np.ndarray]:
-        """The motion that each version makes of the request, (F, 263) float32, all from the same noise."""
+        """The motion, (F, 263) float32, that each (version, seed) makes of the request."""
         from core.diffusion.takes import Wanted, sample_each
 
         prompt = request.prompt.strip()
-        wanted = [Wanted(models.diffusion[version], prompt, frames, seed) for version in versions]
-        return sample_each(wanted, models.text_encoder, request.sampler(), progress and _told(progress, len(wanted)))
+        makes = [Wanted(models.diffusion[version], prompt, frames, seed) for version, seed in wanted]
+        return sample_each(makes, models.text_encoder, request.sampler(), progress and _told(progress, len(makes)))
 
-    def _take(self, models: _Models, version: str, features: np.ndarray, request: Request, seed: int) -> Take:
+    def _take(self, models: _Models, version: str, seed: int, features: np.ndarray, request: Request) -> Take:
         """How features (F, 263) were made."""
         import torch
 

@@ -50,6 +50,7 @@ class Request:
     guidance_scale: float = 2.5  # classifier-free guidance weight; 1 = none
     solver: str = FAST.solver
     annotator: str = ""  # whose versions are compared, where tastes are kept apart (core.learning.choices)
+    telling: bool = False  # takes whose comparison tells most about the taste, from different noise
 
     def __post_init__(self) -> None:
         from core.text.encoder import check_prompt  # imports torch

@@ -28,7 +28,7 @@ from core.diffusion.schedule import SCHEDULER
 from core.learning.card import write_card
 from core.learning.progress import FILE, MIN_VOTES, Progress
 from core.learning.prompts import PromptBatches, held_out_batch, training_prompts
-from core.learning.versions import Start, Version, VersionStore
+from core.learning.versions import VOTES_BUILD_ON, Start, Version, VersionStore
 from core.models.checkpoint import load_diffusion, load_reward, save_adapters
 from core.preference.head import PreferenceReward
 from core.preference.pairs import PreferencePair, vote_pairs
@@ -68,7 +68,7 @@ class LiveConfig:
 
     data_dir: Path = ROOT / "data"  # folder of the votes, the motions and the versions made here
     checkpoints: Path = ROOT / "checkpoints"  # folder of the shipped models
-    reward: str = "reward-spl"  # folder below checkpoints of the reward that votes build on
+    reward: str = VOTES_BUILD_ON  # folder below checkpoints of the reward that votes build on
     database: str | None = None  # SQLAlchemy URL of the votes; SQLite in data_dir if not given
     device: str = "auto"
     annotator: str = ""  # learn from the votes signed with this name; empty: from everyone's

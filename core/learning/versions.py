@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SHIPPED = ("base", "aligned")
+VOTES_BUILD_ON = "reward-spl"  # shipped reward
 _USER_MADE = re.compile(r"v([1-9]\d*)")
 _WORK = ".work-"
 _LOCK_WAIT_S = 0.0  # whoever holds the lock is at work; nobody waits for it

@@ -1,7 +1,7 @@
 """Which pair to show next: the one whose answer is expected to tell most about the taste.
 
 Expected information (BALD, Houlsby et al. 2011): entropy of the predicted answer minus the expected entropy were the
-taste known, both under the head's Gaussian posterior, by Gauss-Hermite quadrature.
+taste known, over samples of what the taste may be.
 """
 
 from __future__ import annotations
@@ -12,15 +12,10 @@ from torch import Tensor
 
 from core.preference.head import PreferenceReward
 
-_NODES = 64  # of the quadrature
 
-
-def information(mean: Tensor, variance: Tensor) -> Tensor:
-    """Expected information in bits (...,) of an answer whose logit is Gaussian with this mean and variance."""
-    nodes, weights = (torch.as_tensor(v).to(mean) for v in np.polynomial.hermite_e.hermegauss(_NODES))
-    p = torch.sigmoid(mean[..., None] + variance.sqrt()[..., None] * nodes)  # (..., 64)
-    weights = weights / weights.sum()
-    return (_entropy((p * weights).sum(-1)) - (_entropy(p) * weights).sum(-1)).clamp_min(0.0)
+def information(p: Tensor) -> Tensor:
+    """Expected information in bits (N,) of answers that S equally likely tastes expect with probabilities (S, N)."""
+    return (_entropy(p.mean(0)) - _entropy(p).mean(0)).clamp_min(0.0)
 
 
 def _entropy(p: Tensor) -> Tensor:
@@ -28,15 +23,13 @@ def _entropy(p: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def choose_pair(head: PreferenceReward, inputs: Tensor) -> tuple[int, int, float]:
-    """(i, j, bits): the most informative pair among candidates (N, D), as `PreferenceReward.inputs` gives them.
+def most_telling(head: PreferenceReward, a: Tensor, b: Tensor) -> tuple[int, float]:
+    """(row, bits) of the most informative of N pairs, a and b (N, D) as `PreferenceReward.inputs` gives them.
 
-    ValueError with fewer than 2 candidates.
+    ValueError where there is none.
     """
-    if len(inputs) < 2:
-        raise ValueError(f"{len(inputs)} candidate takes make no pair. Generate at least 2.")
-    i, j = torch.triu_indices(len(inputs), len(inputs), 1)
-    mean, variance = head.difference(inputs[i], inputs[j])
-    bits = information(mean, variance)
+    if not len(a):
+        raise ValueError("There is no pair to choose from. Generate at least two takes.")
+    bits = information(head.probabilities(a, b))
     best = int(bits.argmax())
-    return int(i[best]), int(j[best]), float(bits[best])
+    return best, float(bits[best])

@@ -18,6 +18,7 @@ _SCORING_STEPS = 15
 _LONGEST_STEP = 2.0  # logits per standard deviation
 _BEAM = 5  # sets that are grown
 _SEARCHED = 2000  # votes that the sets are chosen by; more do not change the choice
+N_SAMPLES = 128  # of the posterior
 _KEPT = 20  # most probable sets that are fitted to all votes where there are more
 
 
@@ -42,10 +43,11 @@ class Prior:
 
 @dataclass(frozen=True)
 class Posterior:
-    """Average over the models: mean (D,), covariance (D, D)."""
+    """Average over the models: mean (D,), covariance (D, D); samples (S, D) of the mixture that it sums up."""
 
     mean: np.ndarray
     covariance: np.ndarray
+    samples: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,18 @@ def _average(fits: list[_Fits], inputs: int) -> Posterior:
             mean[at] += share[i] / total * f.weights[i]
             moment = f.covariance[i] + np.outer(f.weights[i], f.weights[i])
             second[np.ix_(at, at)] += share[i] / total * moment
-    return Posterior(mean, second - np.outer(mean, mean))
+    return Posterior(mean, second - np.outer(mean, mean), _draw(fits, shares, inputs))
+
+
+def _draw(fits: list[_Fits], shares: list[np.ndarray], inputs: int) -> np.ndarray:
+    """Samples (S, D): a model by its share, then weights from its Gaussian; the same for the same fits."""
+    rng, weights = np.random.default_rng(0), np.concatenate(shares)
+    samples = np.zeros((N_SAMPLES, inputs))
+    models = [(f, i) for f in fits for i in range(len(f.weights))]
+    for row, chosen in zip(samples, rng.choice(len(models), N_SAMPLES, p=weights / weights.sum()), strict=True):
+        f, i = models[chosen]
+        row[f.models.inputs[i]] = rng.multivariate_normal(f.weights[i], f.covariance[i], method="cholesky")
+    return samples
 
 
 def predict(x: np.ndarray, posterior: Posterior, lapse: float = 0.0) -> np.ndarray:

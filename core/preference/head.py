@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from core.models.checkpoint import load_module, save_checkpoint
 from core.models.reward import RewardConfig, RewardModel
-from core.preference.bradley_terry import Posterior
+from core.preference.bradley_terry import N_SAMPLES, Posterior
 from core.preference.descriptors import DESCRIPTORS, N_DESCRIPTORS, describe
 
 _TOLD_LOGITS = 0.15  # a weight is put into words from here on (per standard deviation of its descriptor)
@@ -48,7 +48,7 @@ class PreferenceReward(nn.Module):
     center: Tensor  # (D,) mu
     scale: Tensor  # (D,) s: spread between takes of one prompt
     weight: Tensor  # (D,) posterior mean of w
-    covariance: Tensor  # (D * D,) of w, flat, so that checkpoints keep it in float32
+    samples: Tensor  # (S * (1 + K),) of the posterior of w, flat, so that checkpoints keep them in float32
 
     def __init__(self, config: PreferenceConfig) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class PreferenceReward(nn.Module):
         self.register_buffer("scale", torch.ones(size))
         self.register_buffer("weight", torch.zeros(size))
         self.weight[0] = config.text_weight
-        self.register_buffer("covariance", torch.zeros(size * size))
+        self.register_buffer("samples", self.weight[: 1 + N_DESCRIPTORS].repeat(N_SAMPLES))
 
     @property
     def report(self) -> dict[str, Any]:
@@ -85,22 +85,16 @@ class PreferenceReward(nn.Module):
         cosine = (vectors[:, N_DESCRIPTORS:] * words).sum(-1, keepdim=True)
         return (torch.cat([cosine, vectors], -1) - self.center) / self.scale
 
-    def difference(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """Posterior mean and variance (N,) of u(a) - u(b), in logits, of inputs (N, D)."""
-        x = a - b
-        covariance = self.covariance.unflatten(0, (len(self.weight), -1))
-        return x @ self.weight, ((x @ covariance) * x).sum(-1).clamp_min(0.0)
-
-    def probability(self, a: Tensor, b: Tensor) -> Tensor:
-        """P(a better than b), (N,), of inputs (N, D), averaged over the posterior."""
-        mean, variance = self.difference(a, b)
-        return torch.sigmoid(mean / (1.0 + torch.pi * variance / 8.0).sqrt())
+    def probabilities(self, a: Tensor, b: Tensor) -> Tensor:
+        """P(a better than b), (S, N), of inputs (N, D), by each sample of what the taste may be."""
+        samples = self.samples.unflatten(0, (-1, 1 + N_DESCRIPTORS))
+        return torch.sigmoid(samples @ (a - b)[:, : 1 + N_DESCRIPTORS].T)
 
     @torch.no_grad()
     def learn(self, posterior: Posterior) -> None:
         """Take over what `bradley_terry.fit` found."""
         self.weight.copy_(torch.from_numpy(posterior.mean))
-        self.covariance.copy_(torch.from_numpy(posterior.covariance).flatten())
+        self.samples.copy_(torch.from_numpy(posterior.samples[:, : 1 + N_DESCRIPTORS]).flatten())
 
     def explain(self, k: int = 4) -> list[str]:
         """Up to k tastes in words, the strongest first, such as "calmer limbs" or "higher left hand"."""

@@ -1,20 +1,36 @@
-"""Expected information of a pair against numerical integration."""
+"""Expected information of a pair: against its meaning in plain cases, and against what a head is unsure of."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
-from core.preference.active import information
+from core.models.reward import RewardConfig
+from core.preference.active import information, most_telling
+from core.preference.descriptors import N_DESCRIPTORS
+from core.preference.head import PreferenceConfig, PreferenceReward
 
 
-@pytest.mark.parametrize("mean", [0.0, 1.0, 3.0])
-@pytest.mark.parametrize("variance", [0.1, 1.0, 9.0])
-def test_information_is_the_integral(mean: float, variance: float) -> None:
-    u = np.random.default_rng(0).normal(mean, variance**0.5, 200_000)
-    p = 1.0 / (1.0 + np.exp(-u))
-    entropies = [-(q * np.log2(q) + (1 - q) * np.log2(1 - q)) for q in (p.mean(), np.clip(p, 1e-12, 1 - 1e-12))]
-    expected = entropies[0] - np.mean(entropies[1])
-    found = float(information(torch.tensor(mean), torch.tensor(variance)))
-    assert found == pytest.approx(expected, abs=0.005)
+def test_information_is_what_the_answer_tells_apart() -> None:
+    """A pair that all tastes agree on, or none can decide, tells nothing; one that splits them tells a bit."""
+    agreed, undecided, split, partly = torch.tensor([[0.9, 0.5, 0.0, 0.25], [0.9, 0.5, 1.0, 0.75]]).T
+    assert information(agreed[:, None]).item() == pytest.approx(0.0, abs=1e-6)
+    assert information(undecided[:, None]).item() == pytest.approx(0.0, abs=1e-6)
+    assert information(split[:, None]).item() == pytest.approx(1.0)
+    assert information(partly[:, None]).item() == pytest.approx(1.0 - 0.811278, abs=1e-5)
+
+
+def test_most_telling_pair_differs_in_what_is_not_known() -> None:
+    """Tastes agree on input 1 and not on input 2: the pair that differs in input 2 is asked about."""
+    head = PreferenceReward(
+        PreferenceConfig(RewardConfig(width=8, heads=1, motion_layers=1, text_layers=1, embedding=4))
+    )
+    samples = head.samples.unflatten(0, (-1, 1 + N_DESCRIPTORS))
+    samples[:, 1] = 3.0
+    samples[::2, 2], samples[1::2, 2] = 3.0, -3.0
+    a, b = torch.zeros(3, len(head.weight)), torch.zeros(3, len(head.weight))
+    a[0, 1] = a[1, 2] = 1.0
+    best, bits = most_telling(head, a, b)
+    assert best == 1 and bits > 0.3
+    with pytest.raises(ValueError, match="no pair"):
+        most_telling(head, a[:0], b[:0])
