@@ -64,7 +64,7 @@ class LiveLoop:
     threads: int = 1
     align: bool = False  # one live step for each rule, of the first seed and `align_votes` votes
     align_votes: int = 50
-    align_prompts: int = 64  # not voted on, that the hidden statistic and the judge look at
+    align_prompts: int = 128  # not voted on, that the hidden statistic and the judge look at
     smoke: bool = False  # a few takes of a few steps
 
     def __post_init__(self) -> None:
