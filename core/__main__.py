@@ -13,6 +13,7 @@ COMMANDS = {
     "refine": "sharpen a reward on its own retrieval failures (SPL), and on votes if there are any",
     "align": "fine-tune the base model on the reward (easytune, draft, alignprop, drtune, refl)",
     "align-report": "reward and judge of an alignment, drawn together; the card tells where they part",
+    "align-average": "one model out of several alignments: the mean of their weights",
     "evaluate": "measure models with the judge and physical metrics",
     "generate": "make motions from prompts and write them to files",
     "import-weights": "turn published weights (mld, motionlcm, mdm, spm, t2m-evaluator) into a checkpoint",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import cast
 
@@ -148,3 +148,22 @@ class Lora:
             with torch.no_grad():
                 getattr(owner, weight).copy_(merged)
         self.adapters = {}
+
+
+def average(alignments: Sequence[tuple[Mapping[str, Tensor], float]]) -> dict[str, Tensor]:
+    """Adapters whose change, at scale 1, is the mean of the changes of (adapters, scale) pairs; their ranks add up.
+
+    adapters: "<weight>.a" (rank, in) and "<weight>.b" (out, rank), as Lora.adapters has them. ValueError where they
+    adapt different weights.
+    """
+    names = set(alignments[0][0])
+    if any(set(adapters) != names for adapters, _ in alignments):
+        raise ValueError("the alignments adapt different weights. Average alignments of one kind.")
+    joined = {}
+    for name in sorted(names):
+        parts = [(adapters[name].float(), scale) for adapters, scale in alignments]
+        if name.endswith(".a"):
+            joined[name] = torch.cat([a for a, _ in parts], 0)
+        else:
+            joined[name] = torch.cat([b * (scale / len(parts)) for b, scale in parts], 1)
+    return joined

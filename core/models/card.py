@@ -34,13 +34,12 @@ def write_card(folder: Path, command: str) -> None:
         "## How it was made",
         f"`{command}` on data/bandai-namco.npz (`python -m core prepare bandai-namco PATH`).",
         _facts(described, ("steps", "seed", "minutes", "device", "updates", "stopped", "note")),
-        "## Measured",
         _table(described.get("validation") or described.get("monitors") or {}),
-        _parting(described.get("parting")),
+        _parting(described),
         "## Licence",
         LICENCE,
         "## Settings",
-        "```json\n" + json.dumps(described.get("training", {}), indent=2) + "\n```",
+        "```json\n" + json.dumps(_settings(described), indent=2) + "\n```",
     ]
     text = "\n\n".join(section for section in sections if section) + "\n"
     atomic_write(folder / "card.md", lambda file: file.write(text.encode()))
@@ -51,8 +50,27 @@ def _what(name: str, architecture: str) -> str:
     return ALIGNED if architecture == "LowRank" else WHAT.get(name) or WHAT.get(name.partition("-")[0], ALIGNED)
 
 
-def _parting(said: str | None) -> str:
-    return f"## Reward and judge\n\n{said}\n\n![Reward and judge against updates](curve.png)" if said else ""
+def _parting(described: dict[str, Any]) -> str:
+    """What is said of reward and judge, of an alignment or of each that was averaged, each with its picture."""
+    members = described.get("averaged", {"": described})
+    told = [
+        f"{_member(name, one)}{one['parting']}\n\n![Reward and judge against updates](curve{name and '-'}{name}.png)"
+        for name, one in members.items()
+        if one.get("parting")
+    ]
+    return "\n\n".join(["## Reward and judge", *told]) if told else ""
+
+
+def _member(name: str, one: dict[str, Any]) -> str:
+    """The heading of an alignment that was averaged."""
+    facts = _facts(one, ("minutes", "updates", "note"))
+    return f"### {name}\n\n`{one['command']}`\n\n{facts}\n\n" if name else ""
+
+
+def _settings(described: dict[str, Any]) -> dict[str, Any]:
+    """How it was trained, or how each alignment that was averaged was."""
+    averaged = described.get("averaged", {})
+    return {name: one.get("training", {}) for name, one in averaged.items()} or described.get("training", {})
 
 
 def _facts(described: dict[str, Any], names: tuple[str, ...]) -> str:
@@ -61,4 +79,4 @@ def _facts(described: dict[str, Any], names: tuple[str, ...]) -> str:
 
 def _table(values: dict[str, float]) -> str:
     rows = "\n".join(f"| {name} | {value:.4g} |" for name, value in values.items())
-    return "| on the validation split | |\n| --- | --- |\n" + rows if values else ""
+    return "## Measured\n\n| on the validation split | |\n| --- | --- |\n" + rows if values else ""

@@ -211,6 +211,17 @@ def save_adapters(
     _write(folder, adapters, {"architecture": "LowRank", "config": config, **meta})
 
 
+def read_adapters(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """(config.json, tensors) of a folder that save_adapters wrote.
+
+    Raises FileNotFoundError or ValueError as load_module does, ValueError too where it holds no adapters.
+    """
+    described, tensors = _read(folder)
+    if described.get("architecture") != "LowRank":
+        raise ValueError(f"{folder} holds no low-rank adapters. Align with --lora-rank above 0.")
+    return described, tensors
+
+
 def fingerprint(folder: Path) -> str:
     """First 16 hex digits of the sha256 of a checkpoint's weights file."""
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:16]

@@ -1,0 +1,71 @@
+"""The mean of alignments: what it changes is the mean of what they change."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from core.__main__ import main
+from core.models.checkpoint import add_adapters, load_diffusion, read_adapters, save_adapters
+
+
+@pytest.fixture
+def two(tiny_checkpoints: Path, tmp_path: Path) -> Path:
+    """The tiny models with two alignments of different rank and scale."""
+    for name in ("base", "vae"):
+        (tmp_path / name).symlink_to(tiny_checkpoints / name)
+    _, tensors = read_adapters(tiny_checkpoints / "aligned")
+    generator = torch.Generator().manual_seed(0)
+    for name, rank, scale in (("aligned-a", 1, 0.5), ("aligned-b", 3, 0.02)):
+        shapes = {key: (rank, t.shape[1]) if key.endswith(".a") else (t.shape[0], rank) for key, t in tensors.items()}
+        adapters = {key: torch.randn(shape, generator=generator) for key, shape in shapes.items()}
+        meta = {"command": f"make {name}", "updates": rank, "parting": f"They part at {rank}."}
+        save_adapters(tmp_path / name, adapters, scale, meta)
+        (tmp_path / name / "curve.png").write_bytes(name.encode())
+    return tmp_path
+
+
+def change(checkpoints: Path, name: str) -> dict[str, torch.Tensor]:
+    """What the adapters of a folder add to each weight of the base."""
+    base, adapted = (load_diffusion(checkpoints, "cpu", "base").denoiser for _ in range(2))
+    described, tensors = read_adapters(checkpoints / name)
+    add_adapters(adapted, tensors, described["config"]["scale"])
+    before = dict(base.named_parameters())
+    return {key: (value - before[key]).detach() for key, value in adapted.named_parameters()}
+
+
+def test_change_is_the_mean_of_the_changes(two: Path, capsys: pytest.CaptureFixture) -> None:
+    """Prevents a mean of factors, which is not the factor of the mean, and ranks or scales mixed up."""
+    assert main(["align-average", "aligned-a", "aligned-b", "--name", "both", "--checkpoints", str(two)]) == 0
+    assert "mean of aligned-a, aligned-b" in capsys.readouterr().out
+    a, b, both = (change(two, name) for name in ("aligned-a", "aligned-b", "both"))
+    moved = 0
+    for key in both:
+        moved += bool(a[key].any())
+        assert torch.allclose(both[key], (a[key] + b[key]) / 2, atol=2e-3 * float(a[key].abs().max()) + 1e-6)
+    assert moved > 3
+    load_diffusion(two, "cpu", "both")
+    card = (two / "both" / "card.md").read_text()
+    assert "### aligned-b\n\n`make aligned-b`" in card and "They part at 3." in card and "curve-aligned-b.png" in card
+    assert (two / "both" / "curve-aligned-a.png").read_bytes() == b"aligned-a"
+
+
+def test_what_cannot_be_averaged_is_refused_in_a_sentence(two: Path, capsys: pytest.CaptureFixture) -> None:
+    described = json.loads((two / "aligned-b" / "config.json").read_text())
+    described["config"]["base"] = "0" * 16
+    (two / "aligned-b" / "config.json").write_text(json.dumps(described))
+    asked = ["align-average", "--checkpoints", str(two), "--name", "both"]
+    for names, said in (
+        (["aligned-a", "aligned-b"], "different bases"),
+        (["aligned-a", "base"], "no low-rank adapters"),
+        (["aligned-a", "nothing"], "nothing"),
+    ):
+        assert main([*asked, *names]) != 0
+        assert said in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*asked, "aligned-a"])
+    assert "two or more" in " ".join(capsys.readouterr().err.split())
+    assert not (two / "both").exists()
