@@ -1,4 +1,4 @@
-"""Settings of one alignment run; defaults are the best found on the default data (see the model card)."""
+"""Settings of one alignment run; what the shipped ones were made with is told on their card."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 def shipped() -> AlignConfig:
-    """What the shipped weights were made with."""
+    """What aligned-a, one of the two alignments whose mean is shipped, was made with."""
     return AlignConfig(updates=60, lr=1.5e-4, guards=GuardConfig(anchor_weight=0.1, realism_weight=1.0))
 
 
