@@ -150,11 +150,11 @@ class Lora:
         self.adapters = {}
 
 
-def average(alignments: Sequence[tuple[Mapping[str, Tensor], float]]) -> dict[str, Tensor]:
-    """Adapters whose change, at scale 1, is the mean of the changes of (adapters, scale) pairs; their ranks add up.
+def average(alignments: Sequence[tuple[Mapping[str, Tensor], float]], rank: int | None = None) -> dict[str, Tensor]:
+    """Adapters whose change, at scale 1, is the mean of the changes of (adapters, scale) pairs.
 
-    adapters: "<weight>.a" (rank, in) and "<weight>.b" (out, rank), as Lora.adapters has them. ValueError where they
-    adapt different weights.
+    adapters: "<weight>.a" (rank, in) and "<weight>.b" (out, rank), as Lora.adapters has them. Ranks add up; with
+    `rank` the mean is replaced by the nearest change of that rank. ValueError where they adapt different weights.
     """
     names = set(alignments[0][0])
     if any(set(adapters) != names for adapters, _ in alignments):
@@ -166,4 +166,14 @@ def average(alignments: Sequence[tuple[Mapping[str, Tensor], float]]) -> dict[st
             joined[name] = torch.cat([a for a, _ in parts], 0)
         else:
             joined[name] = torch.cat([b * (scale / len(parts)) for b, scale in parts], 1)
-    return joined
+    return joined if rank is None else _nearest(joined, rank)
+
+
+def _nearest(adapters: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
+    """Adapters of at most `rank` whose changes b @ a are nearest in squares (Eckart & Young 1936)."""
+    nearest = {}
+    for weight in (name.removesuffix(".a") for name in adapters if name.endswith(".a")):
+        u, s, v = torch.linalg.svd(adapters[f"{weight}.b"] @ adapters[f"{weight}.a"], full_matrices=False)
+        root = s[:rank].sqrt()  # shared out evenly, so that both factors are of one size
+        nearest |= {f"{weight}.a": root[:, None] * v[:rank], f"{weight}.b": u[:, :rank] * root}
+    return nearest

@@ -28,10 +28,13 @@ class AlignAverage:
     of: Annotated[tuple[str, ...], tyro.conf.Positional]  # folders below checkpoints
     name: str = "aligned"  # folder below checkpoints that is written
     checkpoints: Path = Path("checkpoints")
+    rank: int | None = None  # of the mean: the nearest of that rank, a smaller file; None = the sum of the ranks
 
     def __post_init__(self) -> None:
         if len(set(self.of)) < max(2, len(self.of)) or self.name in self.of:
             raise ValueError(f"of={self.of} must name two or more different alignments, none of them {self.name!r}.")
+        if self.rank is not None and self.rank < 1:
+            raise ValueError(f"rank={self.rank} must be at least 1, or None to keep all.")
 
 
 def main(arguments: list[str]) -> None:
@@ -51,7 +54,7 @@ def run(config: AlignAverage, command: str = "python -m core align-average") -> 
     described = [each for each, _ in found]
     if len({each["config"]["base"] for each in described}) > 1:
         raise ValueError(f"{', '.join(config.of)} were aligned from different bases. Average alignments of one base.")
-    adapters = average([(tensors, float(each["config"]["scale"])) for each, tensors in found])
+    adapters = average([(tensors, float(each["config"]["scale"])) for each, tensors in found], config.rank)
     members = {name: {k: each[k] for k in _KEPT if k in each} for name, each in zip(config.of, described, strict=True)}
     meta: dict[str, Any] = {"command": command, "averaged": members}
     target = config.checkpoints / config.name

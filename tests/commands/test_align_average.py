@@ -53,6 +53,25 @@ def test_change_is_the_mean_of_the_changes(two: Path, capsys: pytest.CaptureFixt
     assert (two / "both" / "curve-aligned-a.png").read_bytes() == b"aligned-a"
 
 
+def test_rank_keeps_the_nearest_change(two: Path) -> None:
+    """Prevents a cut that is not the best of its rank, or that changes anything where the rank suffices."""
+    asked = ["align-average", "aligned-a", "aligned-b", "--checkpoints", str(two)]
+    for name, options in (("whole", []), ("four", ["--rank", "4"]), ("two", ["--rank", "2"])):
+        assert main([*asked, "--name", name, *options]) == 0
+    whole, four, cut = (change(two, name) for name in ("whole", "four", "two"))
+    _, stored = read_adapters(two / "two")
+    assert {min(tensor.shape) for tensor in stored.values()} == {2}
+    lost = 0
+    for key, value in whole.items():
+        size = 1e-6 + float(value.abs().max())
+        assert torch.allclose(four[key], value, atol=3e-3 * size)
+        if value.any():
+            left_out = torch.linalg.svdvals(value)[2:].norm()  # Eckart & Young
+            assert float((value - cut[key]).norm()) == pytest.approx(float(left_out), abs=1e-2 * float(value.norm()))
+            lost += bool(left_out > 0.05 * value.norm())
+    assert lost >= 3
+
+
 def test_what_cannot_be_averaged_is_refused_in_a_sentence(two: Path, capsys: pytest.CaptureFixture) -> None:
     described = json.loads((two / "aligned-b" / "config.json").read_text())
     described["config"]["base"] = "0" * 16
