@@ -114,7 +114,8 @@ class PreferenceStore:
         """
         data_dir.mkdir(parents=True, exist_ok=True)
         self.motions = MotionFiles(data_dir / "motions")
-        self._engine = connect(database or default_database(data_dir))
+        self.database = database or default_database(data_dir)  # URL, for what stands in tables of its own beside it
+        self._engine = connect(self.database)
         _prepare_schema(self._engine)
 
     def close(self) -> None:
