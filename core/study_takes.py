@@ -45,7 +45,7 @@ class StudyTakes:
                 self._of_file(real, version)
 
     def of(self, item: Item) -> tuple[Take, Take]:
-        """Left and right take of an item; waits while they are made. RuntimeError, as a sentence, if they can't be."""
+        """Left and right take of an item; waits while they are made. UnavailableError while no model is ready."""
         left = self._take(item.prompt, item.seed, item.left_version)
         same = item.left_version == item.right_version
         return left, left if same else self._take(item.prompt, item.seed, item.right_version)
@@ -58,8 +58,8 @@ class StudyTakes:
             for version in (comparison.first, comparison.second):
                 try:
                     self._take(comparison.prompt, comparison.seed, version)
-                except (ValueError, OSError, RuntimeError) as error:
-                    log.error("%r by %s can't be made: %s", comparison.prompt, version, error)
+                except Exception:
+                    log.exception("%r by %s can't be made", comparison.prompt, version)
         log.info("All pairs of the study %r are made", self.study.name)
 
     def _take(self, prompt: str, seed: int, version: str) -> Take:

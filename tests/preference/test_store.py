@@ -98,6 +98,7 @@ def test_attention_checks_teach_nothing(store: PreferenceStore) -> None:
         store.record_vote(shown.id, "left", "ada", "0.1.0")
     assert [shown.is_check for shown in (pair, same, noise)] == [False, True, True]
     assert [row.left_sha256 for row in store.vote_rows()] == [pair.left.motion_sha256]
+    assert store.answers_by_annotator() == {"ada": 1}, "what is counted is what can be learnt from"
 
 
 def test_history_is_append_only(tmp_path: Path) -> None:
