@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 _LOADING_TIMEOUT_S = 300.0
 _NOISE_M = 0.12  # standard deviation that noise adds to joint positions: nobody takes that for a motion
 _NOISE_ROTATION = 0.4  # ... and to the numbers of the 6D rotations
+_SAME = 1e-3  # metres and the like: how far the features of one file may differ between machines
 _KIND_OF_ENDING = {".npz": "npz", ".npy": "npy", ".bvh": "bvh"}  # of core.formats
 
 
@@ -35,7 +36,8 @@ class StudyTakes:
     def __init__(self, engine: Engine, study: Study, shelf: TakeShelf, folder: Path) -> None:
         """folder: where the study's real motions lie. FileNotFoundError or ValueError if one of them can't be read.
 
-        ValueError too for a version that is neither known nor has all its takes on the shelf.
+        ValueError too for one that was changed since the study began, and for a version that is neither known nor has
+        all its takes on the shelf.
         """
         self.engine, self.study, self.shelf, self.folder = engine, study, shelf, folder
         self._making = threading.Lock()
@@ -101,7 +103,12 @@ class StudyTakes:
             torch_version="none",
             motion_sha256=self.engine.store.save_motion(features),
         )
-        self.shelf.put(real.prompt, version, take)
+        kept = self.engine.store.load_motion(self.shelf.put(real.prompt, version, take))
+        if version == REAL and not (kept.shape == features.shape and np.allclose(kept, features, atol=_SAME)):
+            raise ValueError(
+                f"{real.file} is not the real motion that study {self.study.name!r} began with. "
+                "Put that file back, or rename the study."
+            )
 
     def _read(self, real: RealMotion) -> np.ndarray:
         path = self.folder / real.file
