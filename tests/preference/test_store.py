@@ -61,7 +61,7 @@ def test_vote_names_versions_by_side_and_time(store: PreferenceStore) -> None:
     pair = make_pair(store)
     before = now()
     vote = store.record_vote(pair.id, "left", " Ada ", "0.1.0", response_s=3.25)
-    assert (vote.left_version, vote.right_version, vote.preferred_version) == ("aligned", "base", "aligned")
+    assert (vote.verdict, vote.left_version, vote.right_version) == ("left", "aligned", "base")
     assert vote.annotator == "Ada" and vote.response_s == 3.25 and vote.blind
     assert before <= vote.created <= now()
     assert store.votes(pair.id) == [vote]
