@@ -15,7 +15,6 @@ from core.engine import Engine
 from core.preference.dataset_records import records_of
 from core.preference.details import DetailStore
 from core.preference.report import PreferenceReport
-from core.preference.store import default_database
 from core.request import Request, usual_steps
 
 _LOADING_TIMEOUT_S = 120.0
@@ -33,7 +32,7 @@ class Api:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._details = DetailStore(engine.settings.database or default_database(engine.settings.data_dir))
+        self._details = DetailStore(engine.store.database)
         api(self.generate, api_name="generate")
         for endpoint in (self.vote, self.undo, self.export, self.report, self.status):
             api(endpoint, api_name=endpoint.__name__, concurrency_limit=None)

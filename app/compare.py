@@ -20,7 +20,6 @@ from app.runs import CancelledError, Run, Runs
 from app.votes import ANSWER_JS, CRITERIA, Details, Watched, vote_buttons
 from core.engine import Engine
 from core.preference.details import DetailStore, VoteDetails
-from core.preference.store import default_database
 from core.preference.types import check_annotator
 from core.render.player_pack import pack_pair, relabel
 from core.request import Request
@@ -48,7 +47,7 @@ class Compare:
         self.engine = engine
         self.runs = Runs()
         self.prefetch = Prefetch(engine, self.runs)
-        self.details_store = DetailStore(engine.settings.database or default_database(engine.settings.data_dir))
+        self.details_store = DetailStore(engine.store.database)
         self.shown = gr.State(None)
         self.watched = gr.JSON(visible=False)
         with gr.Row(elem_id="arena", equal_height=False):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from core import UnavailableError
+
 log = logging.getLogger(__name__)
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}  # for events of the page alone
-EXPECTED = (ValueError, FileNotFoundError, RuntimeError)  # raised by core with a sentence for the user
+EXPECTED = (ValueError, FileNotFoundError, UnavailableError)  # raised by core with a sentence for the user
 
 
 def sentence_of(error: Exception) -> str:

@@ -16,7 +16,7 @@ from app.handlers import QUIET, sentence_of
 from app.player import MotionPlayer
 from core.engine import Engine
 from core.preference.history import UNANSWERED, History, Search
-from core.preference.store import PairRecord, default_database
+from core.preference.store import PairRecord
 from core.preference.types import Vote
 from core.render.player_pack import pack_pair, relabel
 
@@ -66,7 +66,7 @@ class HistoryPanel:
     def __init__(self, engine: Engine, annotator: gr.Textbox) -> None:
         """annotator: the name that the visitor's votes are signed with."""
         self.engine = engine
-        self.history = History(engine.store, engine.settings.database or default_database(engine.settings.data_dir))
+        self.history = History(engine.store)
         self.gallery = Gallery(engine.store)
         self.offset = gr.State(0)
         self.replayed = gr.State(None)

@@ -18,7 +18,6 @@ from core.preference.dataset_records import records_of
 from core.preference.dataset_zip import pack_folder
 from core.preference.details import DetailStore
 from core.preference.report import PreferenceReport
-from core.preference.store import default_database
 
 
 class StatisticsPanel:
@@ -26,7 +25,7 @@ class StatisticsPanel:
 
     def __init__(self, engine: Engine, tab: gr.Tab) -> None:
         self.engine = engine
-        self.details = DetailStore(engine.settings.database or default_database(engine.settings.data_dir))
+        self.details = DetailStore(engine.store.database)
         with gr.Row(elem_id="statistics-head"):
             self.refresh = gr.Button("Refresh", size="sm", scale=0, min_width=90)
             self.save = gr.Button("Download as JSON, Markdown and PNG", size="sm", scale=0, min_width=250)

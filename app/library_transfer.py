@@ -21,12 +21,12 @@ from core.preference.dataset import import_dataset, write_dataset
 from core.preference.dataset_records import records_of
 from core.preference.dataset_zip import pack_folder, unpack_dataset
 from core.preference.details import DetailStore
-from core.preference.store import default_database
+from core.preference.pseudonyms import Pseudonyms
 
 _PROGRESS = gr.Progress()  # Gradio hands the real one to a handler with this default
 _DATASET = """## Preference dataset
 Every vote as `prompt, chosen, rejected` (JSONL and Parquet), the motions, all events, views in the columns of
-Pick-a-Pic and MotionCritic, and a card with licence and counts. Annotators appear as numbers."""
+Pick-a-Pic and MotionCritic, and a card with licence and counts. Annotators appear under pseudonyms."""
 _MOTIONS = """## Motions
 The pairs that the filters under *History* find, in any formats; file names don't tell the models."""
 _IMPORT = """## Import
@@ -39,7 +39,7 @@ class TransferPanel:
 
     def __init__(self, engine: Engine, history: HistoryPanel) -> None:
         self.engine, self.history = engine, history
-        self.details = DetailStore(engine.settings.database or default_database(engine.settings.data_dir))
+        self.details = DetailStore(engine.store.database)
         self._one_at_a_time = threading.Lock()
         with gr.Row(elem_id="transfer"):
             with gr.Column(min_width=280):
@@ -77,7 +77,8 @@ class TransferPanel:
             with self._one_at_a_time:
                 records = records_of(self.engine.store, self.details)
                 folder, motions = settings.data_dir / "dataset", self.engine.store.motions
-                write_dataset(records, motions, folder, self.engine.body(), progress=_counted(progress, "Motion"))
+                body, pseudonym = self.engine.body(), Pseudonyms(self.engine.store.database)
+                write_dataset(records, motions, folder, body, pseudonym, progress=_counted(progress, "Motion"))
                 target = settings.data_dir / "exports" / "easytune-arena-preferences.zip"
                 made = pack_folder(folder, target)
             counted = f"{texts.count(len(records.pairs), 'pair')}, {texts.count(len(records.events), 'event')}."

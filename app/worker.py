@@ -96,13 +96,17 @@ class Worker:
             self._job = _Job(name, annotator, self._spawn(name, annotator))
 
     def _spawn(self, name: str, annotator: str) -> subprocess.Popen[bytes]:
+        command = self.command(name, annotator)
+        return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def command(self, name: str, annotator: str) -> list[str]:
+        """The command line of a job; name=value, because an annotator's name may begin with a dash."""
         given = self._settings
         options = {"--job": name, "--data-dir": given.data_dir.resolve(), "--checkpoints": given.checkpoints.resolve()}
         options |= {"--device": given.device, "--annotator": annotator, "--database": given.database}
         options |= {"--parent": self._versions.parent_for(annotator)}
-        chosen = [str(part) for option in options.items() if option[1] not in (None, "") for part in option]
-        command = [sys.executable, "-m", "core", "live", "--attached", *chosen, *self._options]
-        return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        chosen = [f"{name}={value}" for name, value in options.items() if value not in (None, "")]
+        return [sys.executable, "-m", "core", "live", "--attached", *chosen, *self._options]
 
     def cancel(self) -> None:
         """Kill the running job and remove what it has left; returns when it is gone. Without a job nothing happens."""

@@ -27,10 +27,9 @@ import tyro
 from benchmarks.alignment_cost import in_fresh_process, measure_cost
 from benchmarks.alignment_curves import Curve, Exam, make_exam
 from benchmarks.alignment_report import cost_headline, curve_headline, markdown, picture
-from benchmarks.alignment_setup import Benchmark, World, lasting, load_world, scaled
+from benchmarks.alignment_setup import Benchmark, World, lasting, load_world, refuse_others, scaled
 from benchmarks.generation import machine
 from core.commands.console import ProgressLine, exit_code
-from core.models.checkpoint import fingerprint
 from core.motion.files import atomic_write
 
 log = logging.getLogger(__name__)
@@ -64,15 +63,10 @@ def run(config: Benchmark) -> dict[str, Any]:
 
 
 def _check_settings(config: Benchmark, path: Path) -> None:
-    models = ("vae", "base", "judge", *config.rewards)
-    settings = {**lasting(config), "weights": {name: fingerprint(config.checkpoints / name) for name in models}}
-    now = json.loads(json.dumps(settings, default=str))
+    now = lasting(config, config.rewards)
     if not path.exists():
         _store(path, now)
-    old = json.loads(path.read_text())
-    changed = [name for name, value in now.items() if old.get(name) != value]
-    if changed:
-        raise ValueError(f"{path.parent} holds results of other settings ({', '.join(changed)}). Choose another --out.")
+    refuse_others(json.loads(path.read_text()), now, path.parent)
 
 
 def _store(path: Path, value: Any) -> None:

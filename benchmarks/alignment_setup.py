@@ -1,10 +1,15 @@
-"""What is compared and on what: variants as data, settings, models, prompts."""
+"""What is compared and on what: variants as data, settings, models, prompts.
+
+Every row trains its method's published loss: no guards, every step's reward weighted alike. What may differ from that
+is set by `--align.noise-power` and `--align.guards...`, for all rows alike, or comes with the rows of GUARDED.
+"""
 
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,12 +26,13 @@ from core.commands.align import prompt_batches
 from core.data.captions import surprise
 from core.data.dataset import MotionSet, SetConfig, load_set
 from core.diffusion.rollout import SamplerConfig, make_scheduler, sample_motions
-from core.models.checkpoint import load_diffusion, load_module
+from core.models.checkpoint import fingerprint, load_diffusion, load_module
 from core.text.encoder import TextEncoder, load_text_encoder
 from core.train.loop import pick_device
 from core.train.tasks import to_tensors
 
 BARE = GuardConfig(anchor_weight=0.0, ema=0.0, monitor_every=0)  # as published; an average would favour many updates
+PUBLISHED = AlignConfig(steps=50, last_k=None, noise_power=0.0, guards=BARE)
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ class Benchmark:
     threads: int = 0  # CPU threads; 0 leaves PyTorch's choice
     scale: Literal["full", "laptop"] = "full"  # laptop: all rows and 3 seeds in 60-90 minutes on 2 cores
     smoke: bool = False  # tiny settings, motions of the base in place of the archive: does everything run?
-    align: AlignConfig = field(default_factory=lambda: AlignConfig(steps=50, last_k=None, guards=BARE))  # of all rows
+    align: AlignConfig = PUBLISHED  # of all rows
 
     def __post_init__(self) -> None:
         unknown = [name for name in (*self.methods, *self.minutes_of, *self.lr_of) if name not in VARIANTS]
@@ -152,12 +158,18 @@ def tiny(config: Benchmark) -> Benchmark:
 _HOW_MUCH = ("methods", "ablation", "stages", "seeds", "minutes", "minutes_of", "out", "ensemble")
 
 
-def lasting(config: Benchmark) -> dict[str, Any]:
-    """Settings that results of one folder must share; more methods, seeds and minutes may be added later."""
-    return {f.name: getattr(config, f.name) for f in fields(config) if f.name not in _HOW_MUCH} | {
-        "align": asdict(config.align),
-        "sampler": asdict(config.sampler),
-    }
+def lasting(config: Benchmark, rewards: Sequence[str]) -> dict[str, Any]:
+    """What results of one folder must share, weights of the models too, as JSON; methods or minutes may be added."""
+    settings = {name: value for name, value in asdict(config).items() if name not in _HOW_MUCH}
+    models = ("vae", "base", "judge", *rewards)
+    settings["weights"] = {name: fingerprint(config.checkpoints / name) for name in models}
+    return json.loads(json.dumps(settings, default=str))
+
+
+def refuse_others(found: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    """ValueError where the results in a folder were measured with other settings."""
+    if changed := [name for name, value in now.items() if found.get(name) != value]:
+        raise ValueError(f"{folder} holds results of other settings ({', '.join(changed)}). Choose another --out.")
 
 
 @dataclass

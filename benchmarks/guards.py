@@ -1,10 +1,11 @@
-"""What each guard of EasyTune is worth: the shipped ones, all but one, one more, none, after as many updates.
+"""What each guard of EasyTune is worth: those of aligned-a, all but one, one more, none, after as many updates.
 
     python -m benchmarks.guards              # an hour or two on two cores; run again after a kill
     python -m benchmarks.guards --smoke      # does it run? needs the checkpoints, not the archive
 
 Reward, judge, skating and acceleration of fixed validation prompts beside the base. Writes report.md and rows.json to
---out. The run of "shipped" also gives "keep 0.4": a share of the change needs no other training.
+--out. What is shipped is the mean of two alignments, of which aligned-a is one. Its row also gives "keep 0.4": a share
+of the change needs no other training.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ import copy
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import tyro
 
 from benchmarks.alignment_curves import Exam, make_exam
-from benchmarks.alignment_setup import Benchmark, World, load_world
+from benchmarks.alignment_setup import Benchmark, World, lasting, load_world, refuse_others
 from core.align.config import AlignConfig
 from core.align.run import align
 from core.align.schedule import from_diffusers
@@ -28,13 +29,13 @@ from core.commands.align import shipped
 from core.commands.console import ProgressLine, exit_code
 from core.diffusion.rollout import SamplerConfig, make_scheduler
 from core.metrics.intervals import paired_difference
-from core.models.checkpoint import add_adapters, fingerprint
+from core.models.checkpoint import add_adapters
 from core.motion.files import atomic_write
 
 
 @dataclass(frozen=True)
 class Row:
-    """What differs from the shipped settings: fields of GuardConfig and AlignConfig, rewards, the kept share."""
+    """What differs from the settings of aligned-a: fields of GuardConfig and AlignConfig, rewards, the kept share."""
 
     guards: Mapping[str, float] = field(default_factory=dict)
     align: Mapping[str, float] = field(default_factory=dict)
@@ -43,8 +44,9 @@ class Row:
     keep: float = 1.0
 
 
+WHOLE = "aligned-a settings"
 ROWS = {
-    "shipped": Row(),
+    WHOLE: Row(),
     "no realism term": Row({"realism_weight": 0.0}),
     "no anchor": Row({"anchor_weight": 0.0}),
     "no EMA": Row({"ema": 0.0}),
@@ -59,14 +61,14 @@ FIGURES = {"reward": "reward", "mm_dist": "MM-Dist", "fid": "FID", "skating": "s
 
 
 def _unwatched() -> AlignConfig:
-    """The shipped settings without monitors: every row is to make the same number of updates."""
+    """The settings of aligned-a without monitors: every row is to make the same number of updates."""
     align = shipped()
     return replace(align, keep_every=0, guards=replace(align.guards, monitor_every=0))
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """EasyTune with the shipped guards, with one less or more, and with none."""
+    """EasyTune with the guards of aligned-a, with one less or more, and with none."""
 
     rows: tuple[str, ...] = tuple(ROWS)
     rewards: tuple[str, ...] = ("reward", "reward-b")  # of the ensemble; the first one is used alone without it
@@ -78,7 +80,7 @@ class Ablation:
     device: str = "auto"
     threads: int = 0
     smoke: bool = False  # tiny settings, motions of the base in place of the archive
-    align: AlignConfig = field(default_factory=_unwatched)  # of "shipped"
+    align: AlignConfig = field(default_factory=_unwatched)  # of the first row
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.rows if name not in ROWS]
@@ -112,13 +114,9 @@ def tiny(config: Ablation) -> Ablation:
 
 def run(config: Ablation) -> str:
     """The table; rows already in --out are not made again. ValueError where --out holds other settings."""
-    store = config.out / "rows.json"
-    names = ("vae", "base", "judge", *config.rewards)
-    weights = {name: fingerprint(config.checkpoints / name) for name in names}
-    settings = json.loads(json.dumps({"align": asdict(config.align), "weights": weights}))
+    store, settings = config.out / "rows.json", lasting(config.world(), config.rewards)
     found = json.loads(store.read_text()) if store.exists() else {"settings": settings, "rows": {}}
-    if found["settings"] != settings:
-        raise ValueError(f"{config.out} holds results of other settings. Choose another --out.")
+    refuse_others(found["settings"], settings, config.out)
     missing = [name for name in ("base", *config.rows) if name not in found["rows"]]
     world = load_world(config.world(), prompts=True) if missing else None
     exam = make_exam(world, "val", config.prompts) if world else None
@@ -138,7 +136,7 @@ def measure(config: Ablation, name: str, world: World, exam: Exam) -> dict[str, 
         return exam.mark(world.model)
     row = ROWS[name]
     settings = settings_of(config, row, world.ceiling)
-    folder = config.out / "runs" / ("shipped" if row.keep < 1 else name.replace(" ", "-"))
+    folder = config.out / "runs" / (WHOLE if row.keep < 1 else name).replace(" ", "-")
     result = align(
         copy.deepcopy(world.model),
         world.reward(row.ensemble),

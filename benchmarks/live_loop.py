@@ -4,7 +4,8 @@
     python -m benchmarks.live_loop --align         # and one live step a rule: does the hidden statistic move?
     python -m benchmarks.live_loop --smoke         # does it run?
 
-Takes are made once (base and aligned, other noise each), prompts are split into those voted on and those held out.
+Takes are made once (base and aligned, other noise each), prompts are split into those voted on and those held out. A
+vote is on a take by either version, as on the page: drawn at random, or the most telling of all such pairs.
 Accuracy is the share of all pairs of held-out takes that are put in the rule's order; votes are noisy, those pairs are
 not. Prints a table, writes live-loop.json and live-loop.png; what is done already is not done again.
 """
@@ -72,6 +73,8 @@ class LiveLoop:
             raise ValueError(f"rules={sorted(unknown)} are unknown. Choose from {', '.join(RULES)}.")
         if not 0.0 < self.held_out < 1.0:
             raise ValueError(f"held_out={self.held_out} is outside 0-1. It is a share of the prompts.")
+        if len(self.pool.versions) < 2:
+            raise ValueError(f"pool.versions={self.pool.versions} must be two or more: people compare takes by two.")
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ def run(config: LiveLoop) -> dict[str, Any]:
 def _key(config: LiveLoop) -> str:
     """What the accuracies depend on beside code: other settings get other cells."""
     weights = fingerprint(config.checkpoints / config.reward)
-    parts = (weights, asdict(config.pool), config.skip, config.held_out, config.votes, config.noise)
+    parts = (weights, asdict(config.pool), config.skip, config.held_out, config.votes, config.noise, "either version")
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
 
@@ -186,17 +189,25 @@ def cast_votes(
         prompt = int(np.random.default_rng((seed, 2, n // len(voted))).permutation(voted)[n % len(voted)])
         if way == "active" and n >= config.votes[0] and (head is None or n % _RELEARN == 0):
             head, _ = learn_head(stage.base, pairs, stage.vectors, stage.words, RefineConfig())
-        i, j = rng.choice(config.pool.takes, 2, replace=False)
+        left, right = shown_pairs(config.pool)
+        pick = rng.integers(len(left))
         if head is not None:
-            inputs, (left, right) = inputs_of(head, stage, prompt), np.triu_indices(config.pool.takes, 1)
-            best, _ = most_telling(head, inputs[left], inputs[right])
-            i, j = left[best], right[best]
+            inputs = inputs_of(head, stage, prompt)
+            pick, _ = most_telling(head, inputs[left], inputs[right])
+        i, j = left[pick], right[pick]
         values = stage.statistics[rule][prompt]
         annotator = Annotator(rule, config.noise, seed=_slip(rule, seed, n), matching=_no_judge)
         verdict, moment = annotator.verdict(values[i], values[j]), datetime.fromtimestamp(n, UTC)
         chosen, rejected = (i, j) if verdict == "left" else (j, i)
         names = f"{prompt}/{chosen}", f"{prompt}/{rejected}"
         pairs.append(PreferencePair(stage.pool.prompts[prompt], *names, "human", verdict == "tie", 1.0, rule, moment))
+
+
+def shown_pairs(pool: PoolConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Takes (N,) and (N,) of all pairs that are by different versions; a pool's takes are by the versions in turn."""
+    i, j = np.triu_indices(pool.takes, 1)
+    different = (j - i) % len(pool.versions) != 0
+    return i[different], j[different]
 
 
 def _slip(rule: str, seed: int, vote: int) -> int:

@@ -31,7 +31,7 @@ from core.models.reward import RewardModel
 from core.preference.descriptors import N_DESCRIPTORS
 from core.preference.pairs import vote_pairs
 from core.preference.refine import refine
-from core.preference.store import PreferenceStore, default_database
+from core.preference.store import PreferenceStore
 from core.preference.vectors import VectorFile
 from core.text.encoder import load_text_encoder
 
@@ -97,7 +97,7 @@ def fill(folder: Path, pairs: int) -> list[str]:
         path = store.motions.path(name)
         path.parent.mkdir(exist_ok=True)
         os.close(os.open(path, os.O_CREAT))
-    engine, tables = sa.create_engine(default_database(folder)), sa.MetaData()
+    engine, tables = sa.create_engine(store.database), sa.MetaData()
     tables.reflect(engine)
     with engine.begin() as connection:
         connection.execute(sa.insert(tables.tables["takes"]), [_take(i, name) for i, name in enumerate(names)])

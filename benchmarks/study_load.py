@@ -129,7 +129,7 @@ def work(config: StudyLoad, study: Study, server: Server) -> tuple[list[Person],
 def check(data_dir: Path, database: str | None, study: Study, people: list[Person]) -> dict[str, Any]:
     """What the database holds beside what was confirmed; every fault as one sentence."""
     store = PreferenceStore(data_dir, database)
-    queue = StudyQueue(study, database or default_database(data_dir))
+    queue = StudyQueue(study, store.database)
     events = [(e["kind"], e["annotator"], e["pair_id"], e["verdict"]) for e in store.events()]
     sent = [("vote", person.name, a.pair_id, a.verdict) for person in people for a in person.answers]
     items = [(person.name, item) for person in people for item in queue.items(person.name)]
@@ -177,7 +177,7 @@ def clock(data_dir: Path, database: str | None, study: Study, people: list[Perso
 def make_takes(data_dir: Path, database: str | None, study: Study) -> None:
     """Put a take of each prompt and version on the study's shelf; the motions sway."""
     store = PreferenceStore(data_dir, database)
-    shelf = TakeShelf(study.name, database or default_database(data_dir))
+    shelf = TakeShelf(study.name, store.database)
     motions = [store.save_motion(swaying(seed)) for seed in range(_N_MOTIONS)]
     for i, prompt in enumerate(study.prompts):
         for j, version in enumerate(study.versions):

@@ -146,7 +146,8 @@ class Engine:
 
     def _require_models(self) -> _Models:
         if self._models is None:
-            raise RuntimeError(self._status.error or f"Not ready yet: {self._status.message} Try again in a moment.")
+            sentence = f"Not ready yet: {self._status.message} Try again in a moment."
+            raise core.UnavailableError(self._status.error or sentence)
         return self._models
 
     # Prompts
@@ -174,7 +175,7 @@ class Engine:
         """Make two takes from the same noise, one by each version, and store them before returning.
 
         With request.telling, of several takes by each version those two whose comparison tells most about the taste.
-        The sides are drawn, see core.preference.sides. RuntimeError, as a sentence, while the models are not ready.
+        The sides are drawn, see core.preference.sides. UnavailableError while the models are not ready.
         `progress` may raise to cancel; nothing is stored then.
         """
         return self.keep(self.prepare(request, progress))

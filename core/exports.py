@@ -62,7 +62,7 @@ def export_pair(engine: Engine, pair: Pair, side: str, kind: str, progress: Prog
 
     kind: a key of KINDS; "mp4" shows both bodies (side is ignored), "glb" is skinned and animated, "bvh" SMPL's
     skeleton, "npz" in AMASS layout, "npy" the features (F, 263) float32, "joints" (F, 22, 3) float32 metres.
-    ValueError for another kind or side; RuntimeError where video can't be drawn.
+    ValueError for another kind or side; UnavailableError where video can't be drawn.
     """
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r} is unknown. Choose one of {', '.join(KINDS)}.")

@@ -30,7 +30,8 @@ def zip_exports(
 ) -> Path:
     """Write the pairs' motions as each of `kinds` (keys of core.exports.KINDS) into the zip `target` and return it.
 
-    ValueError for no pair, no kind, or an unknown one; RuntimeError where video can't be drawn. `progress` may raise.
+    ValueError for no pair, no kind, or an unknown one; UnavailableError where video can't be drawn. `progress` may
+    raise.
     """
     if not pair_ids or not kinds:
         raise ValueError("There is nothing to export. Choose at least one pair and one format.")

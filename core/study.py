@@ -19,7 +19,6 @@ from typing import Any
 import core
 from core.engine import Engine
 from core.preference.details import DetailStore, VoteDetails
-from core.preference.store import default_database
 from core.preference.studies import Study
 from core.preference.studies_queue import Item, StudyProgress, StudyQueue
 from core.preference.studies_takes import TakeShelf
@@ -60,7 +59,7 @@ class StudyDesk:
 
     def __init__(self, engine: Engine, study: Study, folder: Path) -> None:
         """folder: of the study file. ValueError for unknown versions, a changed study or a database it can't use."""
-        database = engine.settings.database or default_database(engine.settings.data_dir)
+        database = engine.store.database
         self.engine, self.study = engine, study
         self.queue, self.details = StudyQueue(study, database), DetailStore(database)
         self.takes = StudyTakes(engine, study, TakeShelf(study.name, database), folder)

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 _LOADING_TIMEOUT_S = 300.0
 _NOISE_M = 0.12  # standard deviation that noise adds to joint positions: nobody takes that for a motion
 _NOISE_ROTATION = 0.4  # ... and to the numbers of the 6D rotations
+_SAME = 1e-3  # metres and the like: how far the features of one file may differ between machines
 _KIND_OF_ENDING = {".npz": "npz", ".npy": "npy", ".bvh": "bvh"}  # of core.formats
 
 
@@ -35,7 +36,8 @@ class StudyTakes:
     def __init__(self, engine: Engine, study: Study, shelf: TakeShelf, folder: Path) -> None:
         """folder: where the study's real motions lie. FileNotFoundError or ValueError if one of them can't be read.
 
-        ValueError too for a version that is neither known nor has all its takes on the shelf.
+        ValueError too for one that was changed since the study began, and for a version that is neither known nor has
+        all its takes on the shelf.
         """
         self.engine, self.study, self.shelf, self.folder = engine, study, shelf, folder
         self._making = threading.Lock()
@@ -45,7 +47,7 @@ class StudyTakes:
                 self._of_file(real, version)
 
     def of(self, item: Item) -> tuple[Take, Take]:
-        """Left and right take of an item; waits while they are made. RuntimeError, as a sentence, if they can't be."""
+        """Left and right take of an item; waits while they are made. UnavailableError while no model is ready."""
         left = self._take(item.prompt, item.seed, item.left_version)
         same = item.left_version == item.right_version
         return left, left if same else self._take(item.prompt, item.seed, item.right_version)
@@ -58,8 +60,8 @@ class StudyTakes:
             for version in (comparison.first, comparison.second):
                 try:
                     self._take(comparison.prompt, comparison.seed, version)
-                except (ValueError, OSError, RuntimeError) as error:
-                    log.error("%r by %s can't be made: %s", comparison.prompt, version, error)
+                except Exception:
+                    log.exception("%r by %s can't be made", comparison.prompt, version)
         log.info("All pairs of the study %r are made", self.study.name)
 
     def _take(self, prompt: str, seed: int, version: str) -> Take:
@@ -101,7 +103,12 @@ class StudyTakes:
             torch_version="none",
             motion_sha256=self.engine.store.save_motion(features),
         )
-        self.shelf.put(real.prompt, version, take)
+        kept = self.engine.store.load_motion(self.shelf.put(real.prompt, version, take))
+        if version == REAL and not (kept.shape == features.shape and np.allclose(kept, features, atol=_SAME)):
+            raise ValueError(
+                f"{real.file} is not the real motion that study {self.study.name!r} began with. "
+                "Put that file back, or rename the study."
+            )
 
     def _read(self, real: RealMotion) -> np.ndarray:
         path = self.folder / real.file

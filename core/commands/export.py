@@ -20,7 +20,7 @@ from core.preference.dataset import write_dataset
 from core.preference.dataset_card import CardFacts
 from core.preference.dataset_records import records_of
 from core.preference.details import DetailStore
-from core.preference.store import default_database
+from core.preference.pseudonyms import Pseudonyms
 from core.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Export:
     data_dir: Path = Settings.data_dir  # of the pairs
     database: str | None = None  # SQLAlchemy URL, as for app.py
     body: Path | None = None  # a body in SMPL format instead of the default one
-    keep_names: bool = False  # of annotators, who otherwise get numbers
+    keep_names: bool = False  # of annotators, who otherwise get pseudonyms
     card: CardFacts = field(default_factory=CardFacts)
 
     def __post_init__(self) -> None:
@@ -97,8 +97,8 @@ def _export_pair(config: Export, engine: Engine, pair_id: str, kind: str) -> Non
 
 
 def _export_preferences(config: Export, engine: Engine) -> None:
-    details = DetailStore(config.database or default_database(config.data_dir))
-    records, progress = records_of(engine.store, details), ProgressLine("motions")
-    motions, body = engine.store.motions, engine.body()
-    folder = write_dataset(records, motions, config.out, body, config.card, config.keep_names, progress)
+    store, progress = engine.store, ProgressLine("motions")
+    records = records_of(store, DetailStore(store.database))
+    pseudonym = None if config.keep_names else Pseudonyms(store.database)
+    folder = write_dataset(records, store.motions, config.out, engine.body(), pseudonym, config.card, progress)
     log.info("wrote %s: %d pairs, %d events", folder, len(records.pairs), len(records.events))

@@ -11,7 +11,7 @@ import tyro
 
 from core.preference.dataset import import_dataset
 from core.preference.details import DetailStore
-from core.preference.store import PreferenceStore, default_database
+from core.preference.store import PreferenceStore
 from core.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,5 @@ def main(arguments: list[str]) -> None:
     if not config.folder.is_dir():
         raise FileNotFoundError(f"{config.folder} does not exist. Give a folder made by `python -m core export`.")
     store = PreferenceStore(config.data_dir, config.database)
-    details = DetailStore(config.database or default_database(config.data_dir))
-    pairs, events = import_dataset(config.folder, store, details)
+    pairs, events = import_dataset(config.folder, store, DetailStore(store.database))
     log.info("added %d pairs and %d events to %s", pairs, events, config.data_dir)

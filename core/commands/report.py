@@ -12,7 +12,7 @@ from core.preference.dataset import read_dataset
 from core.preference.dataset_records import Records, records_of
 from core.preference.details import DetailStore
 from core.preference.report import PreferenceReport
-from core.preference.store import PreferenceStore, default_database
+from core.preference.store import PreferenceStore
 from core.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -43,4 +43,4 @@ def _records(config: Report) -> Records:
     if config.database is None and not config.data_dir.is_dir():
         raise FileNotFoundError(f"{config.data_dir} does not exist. Give the --data-dir of an arena, or a --dataset.")
     store = PreferenceStore(config.data_dir, config.database)
-    return records_of(store, DetailStore(config.database or default_database(config.data_dir)))
+    return records_of(store, DetailStore(store.database))

@@ -16,11 +16,11 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from core.body.ik import pose_from_features
 from core.body.smpl_files import Body
 from core.motion.files import atomic_write
 from core.preference.dataset_card import CardFacts, dataset_card
-from core.preference.dataset_records import Records, motion_names, pair_from_json, pair_to_json, with_pseudonyms
+from core.preference.dataset_records import Records, motion_names, pair_from_json, pair_to_json, records_of, renamed
 from core.preference.dataset_views import (
     PREFERENCE_COLUMNS,
     motioncritic_motion,
@@ -39,10 +39,12 @@ from core.preference.dataset_views import (
 )
 from core.preference.details import DetailStore, VoteDetails
 from core.preference.motions import MotionFiles
-from core.preference.store import PreferenceStore
-from core.preference.types import Take, check_verdict
+from core.preference.store import PreferenceStore, utc
+from core.preference.types import Take, check_annotator, check_verdict
 
 Progress = Callable[[int, int], object]  # motions done, motions in all
+Event = Mapping[str, Any]  # columns of vote_events by name
+Entry = TypeVar("Entry")
 
 
 def write_dataset(
@@ -50,16 +52,17 @@ def write_dataset(
     motions: MotionFiles,
     folder: Path,
     body: Body,
+    pseudonym: Callable[[str], str] | None,
     facts: CardFacts | None = None,
-    keep_names: bool = False,
     progress: Progress | None = None,
 ) -> Path:
     """Write the folder and return it; files of an earlier export are replaced, each whole.
 
-    Annotators become annotator-001, ... unless keep_names. body: what MotionCritic's rotations are of.
-    FileNotFoundError where a motion is missing; the card is written last, so a folder with a card is complete.
+    body: what MotionCritic's rotations are of. pseudonym: core.preference.pseudonyms.Pseudonyms, or None to publish the
+    annotators' names. FileNotFoundError where a motion is missing; the card is written last, so a folder with a card is
+    complete.
     """
-    records = records if keep_names else with_pseudonyms(records)
+    records = renamed(records, pseudonym) if pseudonym else records
     _write_motions(records, motions, folder, body, progress)
     rows = preference_rows(records)
     _write_lines(folder / "pairs.jsonl", map(pair_to_json, records.pairs))
@@ -69,7 +72,7 @@ def write_dataset(
     _write_parquet(folder / "preferences.parquet", rows)
     _write_lines(folder / "views" / "pickapic.jsonl", pickapic_rows(records))
     _write_lines(folder / "views" / "motioncritic.jsonl", motioncritic_rows(records))
-    card = dataset_card(records, len(rows), facts or CardFacts(), keep_names)
+    card = dataset_card(records, len(rows), facts or CardFacts(), named=pseudonym is None)
     atomic_write(folder / "README.md", lambda file: file.write(card.encode()))
     return folder
 
@@ -89,21 +92,49 @@ def read_dataset(folder: Path) -> Records:
 def import_dataset(folder: Path, store: PreferenceStore, details: DetailStore) -> tuple[int, int]:
     """Add what an exported folder holds to a store; returns how many pairs and events were new.
 
-    Pairs and votes that are already there are left alone: importing twice, or again after a crash, changes nothing.
+    Of what an annotator said to a pair only what is newer than the store's last word is added: importing twice, or
+    again after a crash, changes nothing, a later export adds the later votes, an older one supersedes none. Who is
+    stored under another name, as after an export with names, keeps that one.
     Raises as read_dataset, and FileNotFoundError or ValueError where a motion is missing or not what its name says.
     """
-    records, files = read_dataset(folder), MotionFiles(folder / "motions")
-    stored, voted = ({pair.id for pair in store.pairs()}, {event["pair_id"] for event in store.events()})
-    new = [pair for pair in records.pairs if pair.id not in stored]
+    records, files, stored = read_dataset(folder), MotionFiles(folder / "motions"), records_of(store, details)
+    known = {pair.id for pair in stored.pairs}
+    new = [pair for pair in records.pairs if pair.id not in known]
     for name in motion_names(new):
         store.motions.save(files.load(name))
     for pair in new:
         store.add_pair(pair)
-    detailed = {entry.pair_id for entry in details.standing()}
-    details.record(*(entry for entry in records.details if entry.pair_id not in detailed))
-    events = [event for event in records.events if event["pair_id"] not in voted]
+    names = _stored_names(records.events, stored.events)
+    records = renamed(records, lambda name: names.get(name, name))
+    details.record(*_newer(records.details, stored.details, vars))
+    events = _newer(records.events, stored.events, dict)
     store.add_events(events)
     return len(new), len(events)
+
+
+def _stored_names(events: Sequence[Event], stored: Sequence[Event]) -> dict[str, str]:
+    """Name in a dataset -> name in the store, of people who are there under another: the same event tells them."""
+    columns = ("pair_id", "kind", "verdict", "created", "response_s")
+
+    def content(event: Event) -> tuple[Any, ...]:
+        return tuple(event.get(column) for column in columns)
+
+    stored_name = {content(event): event["annotator"] for event in stored}
+    present = {event["annotator"] for event in events}
+    found = ((event["annotator"], stored_name.get(content(event))) for event in events)
+    return {name: known for name, known in found if known is not None and known not in present}
+
+
+def _newer(given: Sequence[Entry], stored: Sequence[Entry], fields: Callable[[Entry], Event]) -> list[Entry]:
+    """The entries made after the last stored one of their annotator on their pair."""
+
+    def who(entry: Entry) -> tuple[str, str]:
+        return fields(entry)["pair_id"], fields(entry)["annotator"]
+
+    last: dict[tuple[str, str], datetime] = {}
+    for entry in stored:
+        last[who(entry)] = max(fields(entry)["created"], last.get(who(entry), fields(entry)["created"]))
+    return [entry for entry in given if who(entry) not in last or fields(entry)["created"] > last[who(entry)]]
 
 
 def _write_motions(records: Records, motions: MotionFiles, folder: Path, body: Body, progress: Progress | None) -> None:
@@ -170,7 +201,8 @@ def _event_from_json(row: dict[str, Any], pairs: set[str]) -> dict[str, Any]:
         raise ValueError(f"kind={row['kind']!r} is neither vote nor undo")
     if row["kind"] == "vote":
         check_verdict(row["verdict"])
-    return {**row, "created": datetime.fromisoformat(row["created"])}
+    name, created = check_annotator(row["annotator"]), utc(datetime.fromisoformat(row["created"]))
+    return {**row, "annotator": name, "created": created}
 
 
 def _details_to_json(entry: VoteDetails) -> dict[str, Any]:
@@ -178,4 +210,4 @@ def _details_to_json(entry: VoteDetails) -> dict[str, Any]:
 
 
 def _details_from_json(row: dict[str, Any]) -> VoteDetails:
-    return VoteDetails(**{**row, "created": datetime.fromisoformat(row["created"])})
+    return VoteDetails(**{**row, "created": utc(datetime.fromisoformat(row["created"]))})

@@ -62,7 +62,7 @@ _PEOPLE = """\
 
 Annotators compared two motions side by side; a vote is marked blind where they had not been told which model made
 which. {names} Comments are as they were written. Not known: age, gender, origin or expertise."""
-_NUMBERS = "They are named by numbers, in the order of their first votes."
+_PSEUDONYMS = "They appear under pseudonyms, the same in every export of one arena, different between arenas."
 _NAMES = "They appear under the names they signed with."
 
 
@@ -75,7 +75,7 @@ def dataset_card(records: Records, preferences: int, facts: CardFacts, named: bo
         _counts(records, preferences),
         _FILES,
         PreferenceReport.of(records.judgements()).to_markdown(),
-        _PEOPLE.format(names=_NAMES if named else _NUMBERS),
+        _PEOPLE.format(names=_NAMES if named else _PSEUDONYMS),
         f"## Licence\n\n{facts.licence}. {facts.licence_note}",
     ]
     return "\n\n".join(sections) + "\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -63,14 +63,10 @@ def records_of(store: PreferenceStore, details: DetailStore) -> Records:
     return Records(tuple(store.pairs()), events, entries)
 
 
-def with_pseudonyms(records: Records) -> Records:
-    """The same with annotators named annotator-001, ... in the order of their first vote."""
-    names: dict[str, str] = {}
-    for event in records.events:
-        names.setdefault(event["annotator"], f"annotator-{len(names) + 1:03d}")
-    events = tuple({**event, "annotator": names[event["annotator"]]} for event in records.events)
-    known = [entry for entry in records.details if entry.annotator in names]
-    details = tuple(replace(entry, annotator=names[entry.annotator]) for entry in known)
+def renamed(records: Records, name_of: Callable[[str], str]) -> Records:
+    """The same with other names of annotators."""
+    events = tuple({**event, "annotator": name_of(event["annotator"])} for event in records.events)
+    details = tuple(replace(entry, annotator=name_of(entry.annotator)) for entry in records.details)
     return Records(records.pairs, events, details)
 
 

@@ -43,9 +43,8 @@ class Choices(NamedTuple):
 class History:
     """Searches in the store's database. Thread-safe."""
 
-    def __init__(self, store: PreferenceStore, database: str) -> None:
-        """database: the SQLAlchemy URL of the store. ValueError if it can't be used."""
-        self._store, self._engine = store, connect(database)
+    def __init__(self, store: PreferenceStore) -> None:
+        self._store, self._engine = store, connect(store.database)
 
     def close(self) -> None:
         self._engine.dispose()

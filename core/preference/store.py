@@ -85,6 +85,19 @@ def _all_pairs() -> sa.Select:
 _PAIRS = _all_pairs()  # made once: SQLAlchemy takes milliseconds for the columns of an alias
 
 
+_left, _right = _takes.alias("l"), _takes.alias("r")
+_voted_pairs = current_votes.join(_pairs, _pairs.c.id == current_votes.c.pair_id)
+_voted_takes = _voted_pairs.join(_left, _left.c.id == _pairs.c.left_take).join(
+    _right, _right.c.id == _pairs.c.right_take
+)
+
+
+def _judgements(*columns: Any) -> sa.Select:
+    """Columns of the standing votes and their takes, attention checks aside."""
+    no_check = [_left.c.motion_sha256 != _right.c.motion_sha256, _left.c.model_version != NOISE]
+    return sa.select(*columns).select_from(_voted_takes).where(*no_check, _right.c.model_version != NOISE)
+
+
 @dataclass(frozen=True)
 class PairRecord:
     """A pair with its current votes, oldest first."""
@@ -114,7 +127,8 @@ class PreferenceStore:
         """
         data_dir.mkdir(parents=True, exist_ok=True)
         self.motions = MotionFiles(data_dir / "motions")
-        self._engine = connect(database or default_database(data_dir))
+        self.database = database or default_database(data_dir)  # URL, for what stands in tables of its own beside it
+        self._engine = connect(self.database)
         _prepare_schema(self._engine)
 
     def close(self) -> None:
@@ -240,16 +254,13 @@ class PreferenceStore:
 
     def vote_rows(self, annotator: str | None = None) -> list[VoteRow]:
         """The standing votes with their motions, oldest first, attention checks aside; of one annotator, or of all."""
-        left, right, c = _takes.alias("l"), _takes.alias("r"), current_votes.c
-        joined = current_votes.join(_pairs, _pairs.c.id == c.pair_id)
-        joined = joined.join(left, left.c.id == _pairs.c.left_take).join(right, right.c.id == _pairs.c.right_take)
-        columns = (left.c.prompt, left.c.motion_sha256, right.c.motion_sha256, c.verdict, c.annotator, c.created)
-        no_check = sa.and_(columns[1] != columns[2], left.c.model_version != NOISE, right.c.model_version != NOISE)
-        query = sa.select(*columns).select_from(joined).where(no_check).order_by(c.id)
+        left, right, c = _left.c, _right.c, current_votes.c
+        columns = (left.prompt, left.motion_sha256, right.motion_sha256, c.verdict, c.annotator, c.created)
+        query = _judgements(*columns).order_by(c.id)
         if annotator is not None:
             query = query.where(c.annotator == annotator)
         with self._engine.connect() as connection:
-            return [VoteRow(*row[:-1], utc(row[-1])) for row in connection.execute(query)]
+            return [VoteRow._make((*row[:-1], utc(row[-1]))) for row in connection.execute(query)]
 
     def counts(self) -> tuple[int, int]:
         """How many pairs and how many standing votes there are."""
@@ -259,9 +270,9 @@ class PreferenceStore:
         return int(pairs or 0), int(votes or 0)
 
     def answers_by_annotator(self) -> dict[str, int]:
-        """Annotator -> standing votes that tell which take is better, or that neither is; most diligent first."""
+        """Annotator -> vote_rows that tell which take is better, or that neither is; most diligent first."""
         c, number = current_votes.c, sa.func.count()
-        query = sa.select(c.annotator, number).where(c.verdict.in_(("left", "right", "tie")))
+        query = _judgements(c.annotator, number).where(c.verdict.in_(("left", "right", "tie")))
         with self._engine.connect() as connection:
             rows = connection.execute(query.group_by(c.annotator).order_by(number.desc(), c.annotator))
             return {name: int(votes) for name, votes in rows}

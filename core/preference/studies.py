@@ -67,11 +67,11 @@ class Study:
     prompts: tuple[str, ...]
     versions: tuple[str, ...]
     votes_per_pair: int = 3  # different people for each comparison
-    pairs_per_person: int = 20  # comparisons, without repeats and attention checks
+    pairs_per_person: int = 20  # comparisons, without repeats and attention checks; all, where there are fewer
     criteria: tuple[str, ...] = ()  # asked beside the overall verdict
     comment: bool = False  # whether a free comment is offered
-    repeats: float = 0.0  # share of pairs_per_person that come a second time, sides swapped
-    attention_checks: float = 0.0  # share of pairs_per_person added as pairs whose answer is known
+    repeats: float = 0.0  # share of a person's comparisons that come a second time, sides swapped
+    attention_checks: float = 0.0  # as a share of a person's comparisons, added as pairs whose answer is known
     real_motions: tuple[RealMotion, ...] = ()  # shown beside noise in every other attention check
     seed: int = 0
     instructions: str = ""
@@ -83,7 +83,9 @@ class Study:
                 raise ValueError(f"{name}={getattr(self, name)} is too small. At least 1 is needed.")
         for name in ("repeats", "attention_checks"):
             if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name}={getattr(self, name)} is outside 0-1. It is a share of pairs_per_person.")
+                raise ValueError(
+                    f"{name}={getattr(self, name)} is outside 0-1. It is a share of a person's comparisons."
+                )
 
     def _check_texts(self) -> None:
         if not self.name.strip():
@@ -92,6 +94,14 @@ class Study:
             values = getattr(self, field)
             if len(values) < least or len(set(values)) < len(values) or not all(value.strip() for value in values):
                 raise ValueError(f"{field}={list(values)} must be {least} or more different texts, none empty.")
+        shown = [real.prompt for real in self.real_motions]
+        if twice := [prompt for prompt in shown if shown.count(prompt) > 1]:
+            raise ValueError(f"real_motions name prompt {twice[0]!r} twice. Give each a prompt of its own.")
+
+    @property
+    def share(self) -> int:
+        """How many comparisons one person judges: nobody sees one twice, repeats aside."""
+        return min(self.pairs_per_person, len(self.prompts) * math.comb(len(self.versions), 2))
 
     def comparisons(self) -> list[Comparison]:
         """Everything that is to be judged, in a fixed order; a comparison is known by its place in it."""
@@ -102,13 +112,13 @@ class Study:
         ]
 
     def plan(self) -> list[int]:
-        """Places in comparisons(), each votes_per_pair times: whoever comes n-th takes the n-th pairs_per_person.
+        """Places in comparisons(), each votes_per_pair times: whoever comes n-th takes the n-th share.
 
-        Rounds over all comparisons, each in an order of its own; nobody's share holds a comparison twice (as long as
-        there are that many). So exactly as many people as are needed leave nothing over, in whatever order they work:
-        handing out the least judged alone ends in places whose last free person has seen them.
+        Rounds over all comparisons, each in an order of its own; nobody's share holds a comparison twice. So
+        exactly as many people as are needed leave nothing over, in whatever order they work: handing out the least
+        judged alone ends in places whose last free person has seen them.
         """
-        n, share = len(self.comparisons()), self.pairs_per_person
+        n, share = len(self.comparisons()), self.share
         plan: list[int] = []
         for round_ in range(self.votes_per_pair):
             begun = set(plan[len(plan) - len(plan) % share :])  # of the share that reaches into this round
@@ -118,16 +128,15 @@ class Study:
 
     def people_needed(self) -> int:
         """How many complete shares give each comparison its votes, skips aside."""
-        return math.ceil(self.votes_per_pair * len(self.comparisons()) / self.pairs_per_person)
+        return math.ceil(self.votes_per_pair * len(self.comparisons()) / self.share)
 
     def schedule(self, annotator: str) -> list[str]:
         """The kinds of this annotator's items in order: "comparison", "repeat" or "check"; always the same.
 
         A repeat stands in the second half, so that something is there to be repeated.
         """
-        n_repeats = round(self.repeats * self.pairs_per_person)
-        n_checks = round(self.attention_checks * self.pairs_per_person)
-        kinds = ["comparison"] * self.pairs_per_person
+        n_repeats, n_checks = round(self.repeats * self.share), round(self.attention_checks * self.share)
+        kinds = ["comparison"] * self.share
         for kind, count, start in (("repeat", n_repeats, 0.5), ("check", n_checks, 0.0)):
             for i in range(count):
                 place = self.draw(annotator, kind, str(i))

@@ -11,9 +11,10 @@ people than the plan has shares.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -189,22 +190,26 @@ class StudyQueue:
 
     def _hand_out(self, connection: sa.Connection, annotator: str, rows: list[sa.Row]) -> sa.Row | None:
         """Store and return the next item after `rows`, or None if there is none."""
-        schedule = self.study.schedule(annotator)
-        if len(rows) >= len(schedule):
-            return None
-        kind = schedule[len(rows)]
-        choose = {"comparison": self._comparison, "repeat": self._repeat, "check": self._check}[kind]
-        chosen = choose(connection, annotator, rows)
-        if chosen is None:
-            return None
-        values = {"study": self.study.name, "annotator": annotator, "position": len(rows), "kind": kind}
-        values |= {"comparison": chosen[0], "swapped": chosen[1], "issued": now()}
+        choose = {"comparison": self._comparison, "repeat": self._repeat, "check": self._check}
+        for kind in self._kinds_left(annotator, rows):
+            if (chosen := choose[kind](connection, annotator, rows)) is not None:
+                values = {"annotator": annotator, "position": len(rows), "kind": kind}
+                return self._store_item(connection, values | {"comparison": chosen[0], "swapped": chosen[1]})
+        return None
+
+    def _store_item(self, connection: sa.Connection, values: dict[str, Any]) -> sa.Row:
         insert = (
             sa.insert(_items)
-            .values(**values)
+            .values(study=self.study.name, issued=now(), **values)
             .returning(*_items.c, sa.null().label("event"), sa.null().label("verdict"))
         )
         return connection.execute(insert).one()
+
+    def _kinds_left(self, annotator: str, rows: list[sa.Row]) -> list[str]:
+        """The kind that is due after `rows`, then, in case there is nothing of it, what else is still to come."""
+        schedule = self.study.schedule(annotator)
+        left = Counter(schedule) - Counter(row.kind for row in rows)
+        return [kind for kind in dict.fromkeys((*schedule[len(rows) :], *left)) if left[kind]]
 
     def _comparison(self, connection: sa.Connection, annotator: str, rows: list[sa.Row]) -> tuple[int, bool] | None:
         """An unseen comparison that is still wanted, of the annotator's share if there is one, and its side."""
@@ -223,8 +228,8 @@ class StudyQueue:
         before = sa.select(sa.func.count()).where(_items.c.study == self.study.name, _items.c.position == 0)
         if rows:
             before = before.where(_items.c.id < rows[0].id)
-        start = int(connection.scalar(before) or 0) * self.study.pairs_per_person
-        return self._plan[start : start + self.study.pairs_per_person]
+        start = int(connection.scalar(before) or 0) * self.study.share
+        return self._plan[start : start + self.study.share]
 
     def _taken(self, connection: sa.Connection) -> tuple[list[int], list[int]]:
         """For each comparison: how often it was handed out and counts, and how often of these swapped."""
@@ -255,11 +260,14 @@ class StudyQueue:
         first = (row for row in rows if row.kind == "comparison" and row.comparison not in repeated)
         return next(((row.comparison, not row.swapped) for row in first), None)
 
-    def _check(self, _connection: sa.Connection, annotator: str, rows: list[sa.Row]) -> tuple[int, bool]:
+    def _check(self, connection: sa.Connection, annotator: str, rows: list[sa.Row]) -> tuple[int, bool] | None:
         """Any comparison, of which one motion is shown twice, or any real motion (counted on after the comparisons).
 
-        `swapped` tells which motion of the comparison, or which side of the real one. The two sorts take turns.
+        `swapped` tells which motion of the comparison, or which side of the real one. The two sorts take turns. None
+        for a newcomer to whom no comparison is left.
         """
+        if not rows and self._comparison(connection, annotator, rows) is None:
+            return None
         draw = self.study.draw(annotator, "check", str(len(rows)))
         earlier = sum(row.kind == "check" for row in rows)
         if self.study.real_motions and earlier % 2 == 0:

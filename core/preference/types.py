@@ -80,11 +80,6 @@ class Vote:
     response_s: float | None  # from showing the pair to the click; None if unknown
     blind: bool  # False when this annotator had already seen the names (a changed or repeated vote)
 
-    @property
-    def preferred_version(self) -> str | None:
-        """The version that was called better; None for tie, both bad and skip."""
-        return {"left": self.left_version, "right": self.right_version}.get(self.verdict)
-
 
 def new_pair_id() -> str:
     """Twelve random hex digits; nothing about the versions can be read from them."""

@@ -18,6 +18,7 @@ from types import ModuleType
 
 import numpy as np
 
+from core import UnavailableError
 from core.render.camera import FIELD_OF_VIEW, look_along
 
 SHADER_DIR = Path(__file__).with_name("shaders")
@@ -66,7 +67,7 @@ def _choose_platform() -> str:
     if chosen is None:
         chosen = "egl" if _egl_works() else "osmesa" if _osmesa_works() else None
     if chosen not in ("egl", "osmesa"):
-        raise RuntimeError(NO_GL)
+        raise UnavailableError(NO_GL)
     os.environ["PYOPENGL_PLATFORM"] = chosen
     return chosen
 
@@ -114,7 +115,7 @@ class _CglPlatform(platforms.Platform):
 
 
 def open_context() -> platforms.Platform:
-    """An offscreen OpenGL context, current in the calling thread. RuntimeError in one sentence where there is none."""
+    """An offscreen OpenGL context, current in the calling thread. UnavailableError where there is none."""
     kinds = {"egl": platforms.EGLPlatform, "osmesa": platforms.OSMesaPlatform, "native": platforms.PygletPlatform}
     kind = _CglPlatform if sys.platform == "darwin" else kinds[PLATFORM]
     try:
@@ -122,7 +123,7 @@ def open_context() -> platforms.Platform:
         context.init_context()
         context.make_current()
     except Exception as error:
-        raise RuntimeError(NO_GL) from error
+        raise UnavailableError(NO_GL) from error
     return context
 
 

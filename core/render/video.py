@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from core import UnavailableError
 from core.motion.skeleton import FPS
 from core.render.camera import camera_poses
 
@@ -49,8 +50,8 @@ def render_pair_mp4(
     vertices_left, vertices_right: (F, V, 3) metres, Y up, floor at 0; the shorter of two holds its last pose.
     faces: (T, 3) vertex indices, counter-clockwise from outside. size: width and height in pixels, even; a pair
     splits the width. progress(step, total) runs in the calling thread after each frame; raising from it cancels.
-    Returns `path`, which is written whole or not at all. Raises ValueError for wrong shapes and RuntimeError, in one
-    sentence, where this machine cannot draw.
+    Returns `path`, which is written whole or not at all. Raises ValueError for wrong shapes and UnavailableError where
+    this machine cannot draw.
     """
     bodies = _check_bodies([vertices_left, vertices_right], faces, size)
     path = Path(path)
@@ -131,7 +132,7 @@ def _renderer() -> PaneRenderer:
     try:
         from core.render import gl
     except ImportError as error:
-        raise RuntimeError(f"3D video needs an OpenGL driver ({error}); the player still works.") from error
+        raise UnavailableError(f"3D video needs an OpenGL driver ({error}); the player still works.") from error
     context = gl.open_context()
     renderer = gl.PaneRenderer()
     renderer.context = context  # lives as long as the renderer

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core import UnavailableError
 from core.engine import Engine
 from core.request import FAST, MAX_SEED, Request, usual_steps
 from core.settings import ROOT, Settings
@@ -138,7 +139,7 @@ def test_far_prompt_is_noticed(engine: Engine) -> None:
 def test_not_ready_is_a_sentence(tiny_checkpoints: Path, tmp_path: Path) -> None:
     """Prevents an attribute error when Generate is pressed before the models are there."""
     engine = Engine(Settings(data_dir=tmp_path, checkpoints=tiny_checkpoints))
-    with pytest.raises(RuntimeError, match="Not ready yet"):
+    with pytest.raises(UnavailableError, match="Not ready yet"):
         engine.generate(quick())
 
 
@@ -168,7 +169,7 @@ def test_missing_or_damaged_checkpoint_is_a_sentence(
     engine.start_loading()
     status = engine.wait_until_ready(300.0)
     assert not status.ready and status.error
-    with pytest.raises(RuntimeError, match=sentence):
+    with pytest.raises(UnavailableError, match=sentence):
         engine.generate(quick())
 
 

@@ -90,6 +90,10 @@ def test_real_motion_beside_noise(engine: Engine, tmp_path: Path) -> None:
     motions = {take.model_version: engine.store.load_motion(take) for take in (check.left, check.right)}
     assert np.array_equal(motions["real"], real) and not np.allclose(motions["noise"], real, atol=0.1)
     assert np.array_equal(noise_of(real, 3), noise_of(real, 3))
+    desk_of(engine, study, tmp_path)  # as after a restart
+    np.save(tmp_path / "walk.npy", real[:-3])
+    with pytest.raises(ValueError, match="walk.npy is not the real motion that study 'checked' began with"):
+        desk_of(engine, study, tmp_path)
     with pytest.raises(FileNotFoundError):
         desk_of(engine, replace(study, name="none", real_motions=(RealMotion("a walk", "none.npy"),)), tmp_path)
     with pytest.raises(ValueError, match="'walk.gif' is of an unknown kind. Allowed are .npz, .npy, .bvh"):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.alignment_cost import untrained
 from benchmarks.alignment_report import best, cost_headline, equal_time, gain_at, seconds_to_reach
-from benchmarks.alignment_setup import METHODS, Benchmark
+from benchmarks.alignment_setup import BARE, METHODS, Benchmark, World
 from core.align.plans import PlanOptions, StepPlan, make_plan
 
 POINTS = [{"seconds": s, "mm_dist": m} for s, m in ((10.0, 2.0), (20.0, 1.5), (40.0, 1.8))]
@@ -41,6 +42,14 @@ def test_rollout_ends_where_training_begins(method: str, steps: int) -> None:
     """Sampling before the first trained step is shared by all updates; a replayed step trains only afterwards."""
     plan = make_plan(method, PlanOptions(8, 2, share=0.0), np.random.default_rng(0))
     assert untrained(plan) == (StepPlan(),) * steps
+
+
+def test_rows_train_the_published_losses() -> None:
+    """Prevents a rival with a loss of its own, and a weight on the reward that only some rows have."""
+    world = World(Benchmark(), torch.device("cpu"), None, None, {})  # type: ignore[arg-type]
+    for name in METHODS:
+        settings = world.settings(name, 0, 50)
+        assert (settings.noise_power, settings.reward_weight, settings.guards) == (0.0, 1.0, BARE), name
 
 
 def test_rows_follow_the_number_of_steps() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks.guards import ROWS, Ablation, main, settings_of, table
+from benchmarks.alignment_setup import lasting
+from benchmarks.guards import ROWS, WHOLE, Ablation, main, run, settings_of, table
 
 ROOT = Path(__file__).parents[2]
 
@@ -14,23 +18,37 @@ ROOT = Path(__file__).parents[2]
 def test_rows_change_one_guard_each() -> None:
     """A row that changes two things, or nothing, would be read as the worth of one guard."""
     config = Ablation()
-    whole = settings_of(config, ROWS["shipped"], 0.9)
+    whole = settings_of(config, ROWS[WHOLE], 0.9)
     assert whole.guards.realism_weight > 0 and whole.guards.anchor_weight > 0 and whole.guards.saturation is None
     for name, row in ROWS.items():
         settings = settings_of(config, row, 0.9)
         changed = [k for k in vars(whole.guards) if getattr(whole.guards, k) != getattr(settings.guards, k)]
         others = [settings.noise_power != whole.noise_power, not row.ensemble, row.keep != 1.0]
-        assert len(changed) + sum(others) == {"shipped": 0, "none": 5}.get(name, 1), name
+        assert len(changed) + sum(others) == {WHOLE: 0, "none": 5}.get(name, 1), name
     assert settings_of(config, ROWS["with saturation"], 0.9).guards.saturation == 0.9
     with pytest.raises(ValueError, match="unknown"):
         Ablation(rows=("no gravity",))
 
 
+@pytest.mark.parametrize("change", [{"prompts": 64}, {"archive": Path("kit.npz")}, {"train_items": 100}])
+def test_rows_of_other_settings_are_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    """Prevents a table whose rows were examined on different prompts, or trained on different data."""
+    config = Ablation(checkpoints=ROOT / "checkpoints", out=tmp_path, rows=())
+    figures = {"reward": 0.5, "mm_dist": 2.0, "fid": 1.0, "skating": 0.3, "acceleration": 4.0, "distances": [1.9, 2.1]}
+    measured = {"settings": lasting(config.world(), config.rewards), "rows": {"base": figures}}
+    (tmp_path / "rows.json").write_text(json.dumps(measured))
+    assert "| base | 0.5000 |" in run(config)
+    with pytest.raises(ValueError, match=f"holds results of other settings .*{next(iter(change))}.* Choose another"):
+        run(replace(config, **change))
+
+
 def test_table_tells_changes_from_the_base() -> None:
     figures = {"reward": 0.5, "mm_dist": 2.0, "fid": 1.0, "skating": 0.3, "acceleration": 4.0, "distances": [1.9, 2.1]}
     better = figures | {"mm_dist": 1.5, "distances": [1.4, 1.6]}
-    text = table({"base": figures, "shipped": better}, 40)
-    assert "| shipped | +0.0000 | -0.5000 [-0.5000, -0.5000] |" in text and "| base | 0.5000 | 2.0000 |" in text
+    text = table({"base": figures, WHOLE: better}, 40)
+    assert (
+        "| aligned-a settings | +0.0000 | -0.5000 [-0.5000, -0.5000] |" in text and "| base | 0.5000 | 2.0000 |" in text
+    )
 
 
 @pytest.mark.slow
@@ -39,7 +57,7 @@ def test_smoke_runs_and_goes_on(tmp_path, capsys) -> None:
     arguments = [
         "--smoke",
         "--rows",
-        "shipped",
+        WHOLE,
         "keep 0.4",
         "--out",
         str(tmp_path),

@@ -14,6 +14,7 @@ import torch
 from benchmarks import live_loop
 from benchmarks.live_loop import LiveLoop, cast_votes, main, markdown, order_accuracy, set_stage, split_prompts, tiny
 from benchmarks.pair_buffer import main as buffer_main
+from benchmarks.takes import PoolConfig
 from core.models.checkpoint import save_checkpoint
 from core.models.judge import Judge, JudgeConfig
 from core.models.reward import RewardConfig, RewardModel
@@ -67,7 +68,16 @@ def test_votes_follow_the_rule_on_prompts_that_are_not_held_out(checkpoints: Pat
             (p, i), (q, j) = (map(int, n.split("/")) for n in (pair.chosen_sha256, pair.rejected_sha256))
             values = stage.statistics["higher hands"][p]
             assert p == q and p in voted and values[i] >= values[j]
+            assert i % 2 != j % 2, "one take by each version, as on the page"
     assert not set(split_prompts(replace(config, skip=3), 0)[0]) & {0, 1, 2}
+
+
+def test_pairs_are_those_the_page_chooses_from() -> None:
+    """Prevents figures of a choice among 15 pairs that the page, which has 3 x 3, never offers."""
+    left, right = live_loop.shown_pairs(PoolConfig(takes=6))
+    assert len(left) == 9 and {tuple(sorted({i % 2, j % 2})) for i, j in zip(left, right, strict=True)} == {(0, 1)}
+    with pytest.raises(ValueError, match="must be two or more"):
+        LiveLoop(pool=PoolConfig(versions=("base",)))
 
 
 def test_order_accuracy_is_half_where_nothing_is_known(checkpoints: Path, tmp_path: Path) -> None:

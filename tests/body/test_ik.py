@@ -53,7 +53,7 @@ def motion(body):
 
 @pytest.mark.parametrize("with_prior", [True, False])
 def test_joints_come_back(body, motion, with_prior):
-    """Failure prevented: a limb off its place, with or without known twist (issue limits: 15 mm, 3 degrees)."""
+    """Failure prevented: a limb off its place, with or without known twist (15 mm and 3 degrees are allowed)."""
     pose, _, joints = motion
     found, trans = pose_from_joints(joints, body, pose[:, :22] if with_prior else None)
     again = forward_joints(body, found, trans)[:, :22]

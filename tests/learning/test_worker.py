@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import tyro
 
 from app.worker import Automatic, JobStatus, Worker
+from core.commands.live import Live
 from core.engine import Engine
 from core.learning.progress import read_rows
 from core.learning.versions import VersionStore
@@ -153,6 +155,15 @@ def test_a_job_that_is_refused_tells_why(settings: Settings, versions: VersionSt
     assert worker.status().error == "There are 4 votes of 'ben' to learn from, 5 are needed. Vote more."
     shutil.rmtree(versions.folder)
     assert worker.status().state == "failed", "what ended stays ended"
+
+
+@pytest.mark.parametrize("name", ["-anna", "--help", "One each", "a=b", "走"])
+def test_a_job_learns_for_any_name(settings: Settings, versions: VersionStore, name: str) -> None:
+    """Prevents a name that is taken for an option, so that its votes never teach anything."""
+    _, _, _, command, *arguments = Worker(settings, versions).command("job", name)
+    config = tyro.cli(Live, args=arguments)
+    assert (command, config.annotator, config.job, config.attached) == ("live", name, "job", True)
+    assert config.data_dir == settings.data_dir.resolve()
 
 
 class Starts(Worker):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,6 +26,7 @@ from core.preference.dataset_card import CardFacts
 from core.preference.dataset_records import Records, records_of
 from core.preference.details import DetailStore, VoteDetails
 from core.preference.motions import MotionFiles
+from core.preference.pseudonyms import Pseudonyms
 from core.preference.report import PreferenceReport
 from core.preference.store import PreferenceStore, default_database
 from core.preference.types import Pair, Take, now
@@ -54,6 +57,13 @@ def open_stores(folder: Path) -> tuple[PreferenceStore, DetailStore]:
     return PreferenceStore(folder), DetailStore(default_database(folder))
 
 
+def export(arena: Path, out: Path, named: bool = False) -> Path:
+    """The dataset of what the arena holds now."""
+    records = records_of(*open_stores(arena))
+    pseudonym = None if named else Pseudonyms(default_database(arena))
+    return write_dataset(records, MotionFiles(arena / "motions"), out, load_body(), pseudonym)
+
+
 @pytest.fixture(scope="module")
 def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("arena")
@@ -67,8 +77,8 @@ def records(arena: Path) -> Records:
 
 
 @pytest.fixture(scope="module")
-def dataset(arena: Path, records: Records, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(records, MotionFiles(arena / "motions"), tmp_path_factory.mktemp("out"), load_body())
+def dataset(arena: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(arena, tmp_path_factory.mktemp("out"))
 
 
 def lines(path: Path) -> list[dict]:
@@ -117,13 +127,72 @@ def test_preferences_have_trls_columns_and_paths_that_exist(records: Records, da
         assert (dataset / row["chosen"]).is_file() and (dataset / row["rejected"]).is_file()
 
 
-def test_names_become_numbers(records: Records, arena: Path, dataset: Path, tmp_path: Path) -> None:
+def test_names_become_pseudonyms(records: Records, arena: Path, dataset: Path, tmp_path: Path) -> None:
     """Prevents publishing who voted, where nobody asked for it."""
     texts = "".join(path.read_text() for path in dataset.rglob("*") if path.suffix in (".jsonl", ".md"))
-    assert "Ada" not in texts and "cleo" not in texts and "annotator-004" in texts
+    assert "Ada" not in texts and "cleo" not in texts
+    assert len(set(re.findall("annotator-[0-9a-f]{10}", texts))) == 4
     assert b"Ada" not in (dataset / "preferences.parquet").read_bytes()
-    named = write_dataset(records, MotionFiles(arena / "motions"), tmp_path, load_body(), keep_names=True)
+    named = export(arena, tmp_path, named=True)
     assert read_dataset(named).events[0]["annotator"] == "Ada L." and read_dataset(named).details == records.details
+
+
+def test_later_exports_add_later_votes(tmp_path: Path) -> None:
+    """Prevents votes that are lost because somebody else's vote on the same pair came earlier."""
+    store, details = open_stores(tmp_path / "arena")
+    motion = store.save_motion(np.zeros((40, 263)))
+    take = replace(TAKE, motion_sha256=motion)
+    store.add_pair(Pair("pair", take, replace(take, model_version="aligned"), now()))
+    home = open_stores(tmp_path / "home")
+    folders = []
+    for name, verdict in (("anna", "left"), ("ben", "right"), ("anna", "tie")):
+        details.record(VoteDetails("pair", name, {"style": verdict}))
+        store.record_vote("pair", verdict, name, "0.1")
+        folders.append(export(tmp_path / "arena", tmp_path / str(len(folders))))
+        assert import_dataset(folders[-1], *home) == (int(len(folders) == 1), 1)
+    assert figures(records_of(*home)) == figures(records_of(store, details))
+    assert [vote.verdict for vote in home[0].votes()] == ["right", "tie"]
+    assert [entry.criteria["style"] for entry in home[1].standing()] == ["right", "tie"]
+    named = export(tmp_path / "arena", tmp_path / "named", named=True)
+    for folder in (*folders, named):  # an older export, or one with other names, changes nothing
+        assert import_dataset(folder, *home) == import_dataset(folder, store, details) == (0, 0)
+    assert {vote.annotator for vote in store.votes()} == {"anna", "ben"}
+
+
+def test_people_of_two_arenas_stay_apart(tmp_path: Path) -> None:
+    """Prevents one annotator made of two people, and one person who becomes two by way of another arena."""
+    for arena in ("a", "b"):
+        fill(*open_stores(tmp_path / arena))
+    store, details = open_stores(tmp_path / "both")
+    folders = {arena: export(tmp_path / arena, tmp_path / f"{arena}-out") for arena in ("a", "b")}
+    names = {arena: {event["annotator"] for event in read_dataset(folder).events} for arena, folder in folders.items()}
+    assert len(names["a"] | names["b"]) == 8
+    import_dataset(folders["a"], store, details)
+    again = export(tmp_path / "both", tmp_path / "both-out")
+    assert {event["annotator"] for event in read_dataset(again).events} == names["a"]
+
+
+def test_an_arena_has_one_key(database: str, tmp_path: Path) -> None:
+    """Prevents pseudonyms that change with the next export, or that anybody can compute from a name."""
+    PreferenceStore(tmp_path, database)
+    first, again, other = Pseudonyms(database), Pseudonyms(database), Pseudonyms(f"sqlite:///{tmp_path / 'other.db'}")
+    assert first("anna") == again("anna") == first(again("anna")) != first("ben")
+    assert first("anna") != other("anna") and other(first("anna")) == first("anna")
+
+
+def test_exports_with_numbered_annotators_can_be_imported(dataset: Path, tmp_path: Path) -> None:
+    """Prevents people counted twice where an earlier version of this program had numbered them."""
+    names = list(dict.fromkeys(event["annotator"] for event in read_dataset(dataset).events))
+    shutil.copytree(dataset, tmp_path / "old")
+    for file in ("events.jsonl", "details.jsonl"):
+        text = (dataset / file).read_text(encoding="utf-8")
+        for number, name in enumerate(names, start=1):
+            text = text.replace(name, f"annotator-{number:03d}")
+        (tmp_path / "old" / file).write_text(text, encoding="utf-8")
+    store, details = open_stores(tmp_path / "new")
+    assert import_dataset(tmp_path / "old", store, details) == (6, 21)
+    assert import_dataset(dataset, store, details) == (0, 0)
+    assert "annotator-001" in store.answers_by_annotator()
 
 
 def test_pickapic_view(dataset: Path) -> None:
@@ -161,8 +230,7 @@ def test_card_has_licence_counts_and_figures(dataset: Path) -> None:
 
 def test_an_empty_store_makes_an_empty_dataset(tmp_path: Path) -> None:
     """Prevents divisions by zero, and Parquet without columns."""
-    records = records_of(*open_stores(tmp_path / "arena"))
-    folder = write_dataset(records, MotionFiles(tmp_path / "arena" / "motions"), tmp_path / "out", load_body())
+    folder = export(tmp_path / "arena", tmp_path / "out")
     assert pq.read_table(folder / "preferences.parquet").column_names[:3] == ["prompt", "chosen", "rejected"]
     assert figures(read_dataset(folder))["votes"] == 0
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from core.preference.history import UNANSWERED, History, Search
-from core.preference.store import PreferenceStore, default_database
+from core.preference.store import PreferenceStore
 from core.preference.types import Pair, Take, now
 
 TAKE = Take("", 3, 40, 12, 2.5, "dpm++", "base", "0123456789abcdef", "minilm", "cpu", "0.1", "2.13", "")
@@ -30,7 +30,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
     store.record_vote("p1", "tie", "ada", "0.1")
     store.record_vote("p2", "left", "cleo", "0.1")
     store.undo_vote("p2", "cleo")
-    yield History(store, default_database(folder))
+    yield History(store)
 
 
 @pytest.mark.parametrize(

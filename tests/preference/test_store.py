@@ -61,7 +61,7 @@ def test_vote_names_versions_by_side_and_time(store: PreferenceStore) -> None:
     pair = make_pair(store)
     before = now()
     vote = store.record_vote(pair.id, "left", " Ada ", "0.1.0", response_s=3.25)
-    assert (vote.left_version, vote.right_version, vote.preferred_version) == ("aligned", "base", "aligned")
+    assert (vote.verdict, vote.left_version, vote.right_version) == ("left", "aligned", "base")
     assert vote.annotator == "Ada" and vote.response_s == 3.25 and vote.blind
     assert before <= vote.created <= now()
     assert store.votes(pair.id) == [vote]
@@ -98,6 +98,7 @@ def test_attention_checks_teach_nothing(store: PreferenceStore) -> None:
         store.record_vote(shown.id, "left", "ada", "0.1.0")
     assert [shown.is_check for shown in (pair, same, noise)] == [False, True, True]
     assert [row.left_sha256 for row in store.vote_rows()] == [pair.left.motion_sha256]
+    assert store.answers_by_annotator() == {"ada": 1}, "what is counted is what can be learnt from"
 
 
 def test_history_is_append_only(tmp_path: Path) -> None:

@@ -97,9 +97,9 @@ def test_plan_is_fair(prompts: int, votes: int, share: int) -> None:
     study = Study("s", tuple(f"{i}" for i in range(prompts)), ("a", "b"), votes, share)
     plan = study.plan()
     assert set(Counter(plan).values()) == {votes} and len(plan) == prompts * votes
-    shares = [plan[i : i + share] for i in range(0, len(plan), share)]
-    assert len(shares) == study.people_needed()
-    assert share > prompts or all(len(set(part)) == len(part) for part in shares)
+    shares = [plan[i : i + study.share] for i in range(0, len(plan), study.share)]
+    assert len(shares) == study.people_needed() and study.share == min(share, prompts)
+    assert all(len(set(part)) == len(part) for part in shares)
 
 
 def test_answers_sent_twice_count_once_and_the_last_one_is_found(arena) -> None:
@@ -165,6 +165,38 @@ def test_repeats_are_swapped_and_checks_show_one_motion_twice(arena) -> None:
         assert (item.left_version == item.right_version) == (item.kind == "check")
 
 
+def test_more_pairs_a_person_than_there_are(arena) -> None:
+    """Prevents people who never reach the end, and repeats and checks that nobody is given."""
+    one = arena(Study("small", ("walk",), ("base", "aligned"), repeats=1.0, attention_checks=1.0))
+    for name in ("ada", "bob", "cleo"):
+        kinds = []
+        while (item := one.answer(name)) is not None:
+            kinds.append(item.kind)
+        assert Counter(kinds) == {"comparison": 1, "repeat": 1, "check": 1} and one.queue.progress(name).done
+    assert one.answer("dan") is None, "all votes are there; checks alone tell nothing"
+
+
+def test_repeats_and_checks_come_where_others_took_the_comparisons(arena) -> None:
+    """Prevents a last person of a study whose answers nobody can check."""
+    one = arena(replace(STUDY, votes_per_pair=1, pairs_per_person=3, repeats=0.34, attention_checks=1.0))
+    given = {name: [] for name in ("ada", "bob")}
+    for name, kinds in given.items():
+        while (item := one.answer(name)) is not None:
+            kinds.append(item.kind)
+    assert Counter(given["ada"]) == {"comparison": 3, "repeat": 1, "check": 3}
+    assert Counter(given["bob"]) == {"comparison": 1, "repeat": 1, "check": 3}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_repeat_finds_a_comparison(arena, seed: int) -> None:
+    """Prevents a study that ends where more is repeated than was seen so far."""
+    one = arena(replace(STUDY, pairs_per_person=4, repeats=1.0, seed=seed))
+    kinds = []
+    while (item := one.answer("ada")) is not None:
+        kinds.append(item.kind)
+    assert Counter(kinds) == {"comparison": 4, "repeat": 4} and one.queue.progress("ada").done
+
+
 def test_every_other_check_is_a_real_motion_beside_noise(arena) -> None:
     """Prevents checks that only a tie passes: whoever always answers tie is found too."""
     real = RealMotion("a person jumps", "jump.npy")
@@ -196,7 +228,8 @@ def test_study_file(tmp_path: Path) -> None:
         "s", ("walk", "wave"), ("base", "aligned"), criteria=("style",), comment=True, repeats=1.0, real_motions=real
     )
     assert [c.prompt for c in study.comparisons()] == ["walk", "wave"]
-    assert study.schedule("ada") == study.schedule("ada") != study.schedule("bob")
+    assert study.schedule("ada") == study.schedule("ada")
+    assert len({tuple(study.schedule(name)) for name in ("ada", "bob", "cleo", "dan")}) > 1
 
 
 @pytest.mark.parametrize(
@@ -212,6 +245,11 @@ def test_study_file(tmp_path: Path) -> None:
         ('name = "s"\nprompts = ["w"]\nversions = ["a", "b"]\nrepeats = 2', "repeats=2.0 is outside 0-1"),
         ('name = "s"\nprompts = ["w"]\nversions = ["a", "b"]\nvotes_per_pair = 0', "votes_per_pair=0 is too small"),
         ('name = "s"\nprompts = ["w"]\nversions = ["a", "b"]\nseed = true', "seed=True has the wrong type"),
+        (
+            'name = "s"\nprompts = ["w"]\nversions = ["a", "b"]\n'
+            + 2 * '[[real_motions]]\nprompt = "jump"\nfile = "j.bvh"\n',
+            "real_motions name prompt 'jump' twice",
+        ),
         ('name = "s"\nprompts = ["w"]\nversions = ["a", "b"]\nreal_motions = ["x"]', "is a list of tables with prompt"),
     ],
 )
