@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -116,7 +116,7 @@ class _FromBuffer:
     __slots__ = ()
 
     def __call__(self, *args: Any) -> np.ndarray:
-        return np.zeros(1).__reduce_ex__(5)[0](*args)
+        return cast(Callable[..., np.ndarray], np.zeros(1).__reduce_ex__(5)[0])(*args)
 
 
 _NUMPY_FUNCTIONS = {  # the first two are C functions
