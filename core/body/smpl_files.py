@@ -25,6 +25,7 @@ DEFAULT_BODY = ASSETS / "default_body.npz"
 BODY_ENVIRONMENT_VARIABLE = "EASYTUNE_BODY"
 GENDERS = ("neutral", "female", "male")
 _REQUIRED = ("v_template", "shapedirs", "J_regressor", "weights", "kintree_table", "f")
+_READ = (*_REQUIRED, "name", "licence")
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +125,7 @@ def read_smpl_arrays(path: Path) -> dict[str, Any]:
     v_template (V,3), shapedirs (V,3,B), J_regressor (24,V), weights (V,24), kintree_table (2,24), f (T,3), and the
     strings name and licence. Raises ValueError in one sentence when the file is not such a body.
     """
-    raw = load_arrays_pickle(path) if path.suffix.lower() == ".pkl" else _read_npz(path)
+    raw = load_arrays_pickle(path, _READ) if path.suffix.lower() == ".pkl" else _read_npz(path)
     missing = [key for key in _REQUIRED if key not in raw]
     if missing:
         raise ValueError(
@@ -151,7 +152,7 @@ def _read_npz(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not an .npz body, or is cut short. Give an SMPL-format .npz or .pkl file.")
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files if key in (*_REQUIRED, "name", "licence")}
+            return {key: file[key] for key in file.files if key in _READ}
     except (zipfile.BadZipFile, OSError, ValueError, EOFError, AttributeError, KeyError):
         raise ValueError(
             f"{path} is not a readable .npz body: it is damaged, or holds Python objects in place of numbers. "

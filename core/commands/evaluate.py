@@ -13,8 +13,8 @@ import tyro
 
 from core.commands.console import ProgressLine
 from core.data.compose import action_group
-from core.data.dataset import MotionSet, SetConfig, load_set
-from core.data.mixture import SUFFIX, read_mixture
+from core.data.dataset import MotionSet, SetConfig, load_set, mixed_sets
+from core.data.mixture import SUFFIX
 from core.diffusion.protocol import MotionDiffusion, Reward
 from core.diffusion.rollout import SamplerConfig, sample_motions
 from core.metrics.evaluate import EvaluationConfig, EvaluationSet, Features, Judge, evaluate
@@ -65,19 +65,22 @@ def main(arguments: list[str]) -> None:
                 log.info("wrote %s", path)
             print(paper_table(report))
         return
-    for name, part in reported_sets(config).items():
-        for split in config.split:
+    for split in config.split:
+        for name, part in reported_sets(config, split).items():
             report = run(part, split)
             for path in report.save(part.out, split):
                 log.info("wrote %s", path)
             print(f"## {' '.join(filter(None, (name, split)))}\n\n{report.to_markdown()}")
 
 
-def reported_sets(config: Evaluate) -> dict[str, Evaluate]:
-    """Heading -> what to measure: the archive, or each set of a mixture by itself, in a folder of its own."""
+def reported_sets(config: Evaluate, split: str) -> dict[str, Evaluate]:
+    """Heading -> what to measure: the archive, or each set of a mixture by itself, in a folder of its own.
+
+    Sets of a mixture without the split are left out; raises as core.data.dataset.mixed_sets.
+    """
     if config.archive.suffix != SUFFIX or not config.archive.is_file():
         return {"": config}
-    archives = read_mixture(config.archive)
+    archives = mixed_sets(config.archive, split)
     return {path.stem: replace(config, archive=path, out=config.out / path.stem) for path in archives}
 
 

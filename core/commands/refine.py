@@ -34,7 +34,7 @@ def to_markdown(report: Mapping[str, Figures]) -> str:
     """split -> before, after -> figures, as one table."""
     lines = ["| text -> motion | before | after | change, points |", "| --- | ---: | ---: | ---: |"]
     for split, figures in report.items():
-        for name, label in ROWS.items():
+        for name in figures["before"]:
             before, after = figures["before"][name], figures["after"][name]
-            lines.append(f"| {split}: {label} | {before:.3f} | {after:.3f} | {100 * (after - before):+.1f} |")
+            lines.append(f"| {split}: {ROWS[name]} | {before:.3f} | {after:.3f} | {100 * (after - before):+.1f} |")
     return "\n".join(lines)

@@ -81,6 +81,14 @@ def is_prepared(path: Path) -> bool:
         return False
 
 
+def has_split(path: Path, split: str) -> bool:
+    """Whether an archive has motions of a split; a clip archive, split by ourselves, is taken to have all of them."""
+    if not is_prepared(path):
+        return True
+    with np.load(path, allow_pickle=False) as z:
+        return f"{split}/starts" in z.files
+
+
 def load_prepared(path: Path, split: str) -> MotionSet:
     """One split; captions are repeated in turn so that every motion has as many as the richest.
 
@@ -109,7 +117,10 @@ def load_motions(path: Path, split: str) -> list[CaptionedMotion]:
             for (name, captions, *tokens), a, b in zip(texts, starts[:-1], starts[1:], strict=True)
         ]
     except KeyError:
-        raise ValueError(f"{path} has no split {split!r}. Choose one of {', '.join(there)}.") from None
+        raise ValueError(
+            f"{path} has no split {split!r}. Choose one of {', '.join(there)}, or mix it with a set that has one: "
+            "`python -m core prepare mix`."
+        ) from None
     except Exception as error:
         raise ValueError(f"{path} is damaged ({error}). Prepare the dataset again.") from error
 

@@ -40,7 +40,8 @@ Callback = Callable[[int, int, str], None]
 def in_our_features(prepared: PreparedSet, rest: np.ndarray, callback: Callback | None = None) -> PreparedSet:
     """The same motions on the body with rest joints (24, 3), in convention "smpl" at 20 fps; statistics don't fit it.
 
-    What comes out shorter than 40 frames is counted as skipped, and so are the ends of motions beyond 9.8 s.
+    Motions as short as the datasets allow, which come out below our 40 frames, hold their last pose until there. The
+    ends of motions beyond 9.8 s are left out and counted as skipped.
     """
     skipped, total, done = prepared.skipped.copy(), sum(map(len, prepared.splits.values())), 0
     splits: dict[str, list[CaptionedMotion]] = {name: [] for name in prepared.splits}
@@ -50,9 +51,6 @@ def in_our_features(prepared: PreparedSet, rest: np.ndarray, callback: Callback 
             done += 1
             if callback:
                 callback(done, total, motion.name)
-            if len(features) < MIN_FRAMES:
-                skipped[f"motions shorter than {MIN_FRAMES / FPS:.1f} s"] += 1
-                continue
             skipped["ends of motions beyond 9.8 s"] += len(features) > MAX_FRAMES
             splits[split].append(replace(motion, features=features[:MAX_FRAMES]))
     return PreparedSet(f"{prepared.source} {CONVERTED}", FPS, splits, +skipped)
@@ -62,7 +60,12 @@ def _converted(motion: CaptionedMotion, rest: np.ndarray) -> np.ndarray:
     if motion.features.shape[1] == KIT.features:
         return kit_features(motion.features, rest)
     offsets = rest[:N_JOINTS] - rest[PARENTS.clip(0)]
-    return extract_features(recover_joints(motion.features), tgt_offsets=offsets)
+    return extract_features(_held(recover_joints(motion.features)), tgt_offsets=offsets)
+
+
+def _held(frames: np.ndarray) -> np.ndarray:
+    """Frames (F, ...) with the last one repeated until MIN_FRAMES features can be made of them, one more."""
+    return np.concatenate([frames, np.repeat(frames[-1:], max(0, MIN_FRAMES + 1 - len(frames)), axis=0)])
 
 
 def kit_joints(features: np.ndarray) -> np.ndarray:
@@ -76,4 +79,5 @@ def kit_joints(features: np.ndarray) -> np.ndarray:
 def kit_features(features: np.ndarray, rest: np.ndarray) -> np.ndarray:
     """KIT-ML's features (F, 251) at 12.5 fps -> ours (F', 263) at 20 fps on the body with rest joints (24, 3)."""
     joints = at_our_size(kit_joints(features).astype(np.float64), KIT_JOINTS, rest, KIT.name)
-    return clip_features(to_clip("", *pose_of(joints, rest), KIT.fps, rest), rest)
+    clip = to_clip("", *pose_of(joints, rest), KIT.fps, rest)
+    return clip_features(replace(clip, rotvecs=_held(clip.rotvecs), trans=_held(clip.trans)), rest)

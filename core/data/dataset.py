@@ -17,7 +17,7 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
-from core.data.captioned import is_prepared, load_prepared
+from core.data.captioned import has_split, is_prepared, load_prepared
 from core.data.captions import canonical_caption, caption
 from core.data.clips import Clip, ClipArchive, load_archive, pose_joints
 from core.data.compose import Composer, Mix, Recipe, realize
@@ -134,11 +134,12 @@ def load_set(
     """The set of `config` from the archive, built once and cached in `cache/` beside it.
 
     A prepared set with captions of its own (HumanML3D, BVH folders ...) is taken as it is, a mixture
-    (core.data.mixture) as the sets it names. Raises FileNotFoundError or ValueError as load_archive does, and
-    ValueError naming a damaged cache file or motions that are not of 263 features.
+    (core.data.mixture) as the sets it names; those without the split are left out, except in training. Raises
+    FileNotFoundError or ValueError as load_archive does, and ValueError naming a damaged cache file, motions that are
+    not of 263 features, or a mixture of which no set has the split.
     """
     if archive_path.suffix == SUFFIX and archive_path.is_file():
-        weights = read_mixture(archive_path)
+        weights = mixed_sets(archive_path, config.split)
         sets = [load_set(path, config, callback) for path in weights]
         return mix(sets, list(weights.values()) if config.split == "train" else [1.0] * len(sets))
     if is_prepared(archive_path):
@@ -149,6 +150,20 @@ def load_set(
         config.split,
         lambda: build_set(load_archive(archive_path), config, callback=callback),
     )
+
+
+def mixed_sets(mixture: Path, split: str) -> dict[Path, float]:
+    """Archive -> weight of the sets of a mixture that have the split, all of them for "train".
+
+    Raises ValueError where none has it, and as read_mixture does.
+    """
+    weights = read_mixture(mixture)
+    lacking = [] if split == "train" else [path for path in weights if not has_split(path, split)]
+    if len(lacking) == len(weights):
+        raise ValueError(f"no set of {mixture} has a split {split!r}. Mix in one that has.")
+    for path in lacking:
+        log.info("%s has no split %r and is left out of it", path, split)
+    return {path: weight for path, weight in weights.items() if path not in lacking}
 
 
 def cached_set(archive_path: Path, config: Any, name: str, build: Callable[[], MotionSet]) -> MotionSet:

@@ -89,19 +89,25 @@ def _read_folder(
     if not files:
         raise ValueError(f"{path} holds no .{suffix} file. Give the folder that holds them.")
     prepared = PreparedSet(source, FPS, {"train": [], "val": [], "test": []})
-    splits, table = split_of(len(files)), read_tables(path)
+    table, used = read_tables(path), []
     for i, file in enumerate(files):
-        prepared.splits[splits[i]] += _captioned(file, read, rest, table, prepared.skipped)
+        motions = _captioned(file, read, rest, table, prepared.skipped)
+        used += [motions] if motions else []
         if callback:
             callback(i + 1, len(files), file.name)
+    for split, motions in zip(split_of(len(used)), used, strict=True):
+        prepared.splits[split] += motions
     return prepared
 
 
 def split_of(count: int, seed: int = 0) -> list[str]:
-    """A split for each of `count` files: 10 % test, 5 % validation, in an order drawn from the seed."""
+    """A split for each of `count` files: 10 % test, 5 % validation, at least one each from three files on.
+
+    In an order drawn from the seed; one or two files are all for training.
+    """
     order = np.random.default_rng(seed).permutation(count)
     splits = np.full(count, "train", dtype="<U5")
-    n_test, n_val = round(TEST_SHARE * count), round(VAL_SHARE * count)
+    n_test, n_val = (max(round(share * count), int(count >= 3)) for share in (TEST_SHARE, VAL_SHARE))
     splits[order[:n_test]], splits[order[n_test : n_test + n_val]] = "test", "val"
     return splits.tolist()
 

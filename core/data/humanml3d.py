@@ -5,7 +5,8 @@
 
 from and to are seconds; 0 and 0 (or nothing, or nan) mean the whole motion, others a segment that becomes a motion of
 its own. Which motions count is as published (Guo et al. 2022): at least 40 frames (KIT: 24), fewer than 200, at most
-the first 196 of them. Left out beyond that: motions with NaN, and the second of two equal captions of one motion.
+the first 196 of them. Left out beyond that: motions with NaN or numbers beyond float16, the second of two equal
+captions of one motion, and every further listing of a name, so that nothing is trained on and tested on.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from core.data.captioned import CaptionedMotion, PreparedSet
+from core.motion.files import load_numbers
 from core.motion.skeleton import MAX_FRAMES
 
+LARGEST = float(np.finfo(np.float16).max)  # of a feature: training motions are kept in float16
+LATEST_S = 1e6  # a later time in a text file is no time
 TOO_LONG = 200  # frames; motions as long as that are left out as published
 SPLITS = ("train", "val", "test")
 Callback = Callable[[int, int, str], None]
@@ -62,11 +66,12 @@ def read_humanml3d(
 ) -> PreparedSet:
     """All usable motions below `path` as published, by split; the rest is counted by reason.
 
-    Raises FileNotFoundError naming the missing file or folder, and ValueError for statistics of another width.
+    Raises FileNotFoundError naming the missing file or folder, and ValueError for statistics of another width or that
+    can't be read.
     """
     _check_folder(path)
     prepared = PreparedSet(layout.name, layout.fps, statistics=_statistics(path, layout))
-    names = {split: _names(path / f"{split}.txt") for split in SPLITS}
+    names = _names(path, prepared.skipped)
     done, total = 0, sum(map(len, names.values()))
     for split in SPLITS:
         motions = prepared.splits.setdefault(split, [])
@@ -89,18 +94,30 @@ def _check_folder(path: Path) -> None:
 
 
 def _statistics(path: Path, layout: Layout) -> dict[str, np.ndarray]:
-    arrays = {name: np.load(path / f"{name}.npy", allow_pickle=False).astype(np.float32) for name in ("Mean", "Std")}
+    arrays = {name: load_numbers(path / f"{name}.npy").astype(np.float32) for name in ("Mean", "Std")}
     for name, array in arrays.items():
         if array.shape != (layout.features,):
             raise ValueError(
                 f"{path / name}.npy has shape {array.shape}, {layout.name} needs ({layout.features},). "
                 "Is it the other of humanml3d and kit?"
             )
+        if not np.isfinite(array).all():
+            raise ValueError(f"{path / name}.npy holds NaN or infinite numbers. Take the dataset's own file anew.")
     return arrays
 
 
-def _names(path: Path) -> list[str]:
-    return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+def _names(path: Path, skipped: Counter[str]) -> dict[str, list[str]]:
+    """The names of every split, each where it is listed first: a second listing would be a leak or count twice."""
+    names: dict[str, list[str]] = {}
+    seen: set[str] = set()
+    for split in SPLITS:
+        lines = [line.strip() for line in (path / f"{split}.txt").read_text(encoding="utf-8-sig").splitlines()]
+        listed = [line for line in lines if line]
+        names[split] = [name for name in dict.fromkeys(listed) if name not in seen]
+        seen.update(listed)
+        if repeated := len(listed) - len(names[split]):
+            skipped["names listed twice"] += repeated
+    return names
 
 
 def parse_texts(text: str, skipped: Counter[str]) -> list[TextLine]:
@@ -126,6 +143,8 @@ def parse_texts(text: str, skipped: Counter[str]) -> list[TextLine]:
 
 def _seconds(tag: str) -> float:
     value = float(tag) if tag.strip() else 0.0
+    if abs(value) > LATEST_S:
+        raise ValueError(tag)
     return 0.0 if math.isnan(value) else value
 
 
@@ -136,8 +155,8 @@ def _motions(path: Path, name: str, layout: Layout, skipped: Counter[str]) -> li
         skipped["names without a motion or a text file"] += 1
         return []
     try:
-        motion = np.load(features, allow_pickle=False)
-    except (ValueError, OSError, EOFError):
+        motion = load_numbers(features)
+    except ValueError:
         skipped["motion files that can't be read"] += 1
         return []
     if problem := _problem(motion, layout):
@@ -160,6 +179,8 @@ def _problem(motion: np.ndarray, layout: Layout) -> str | None:
         return f"motions of another shape than (F, {layout.features})"
     if not np.isfinite(motion).all():
         return "motions with NaN"
+    if np.abs(motion).max(initial=0) > LARGEST:
+        return f"motions with numbers beyond {LARGEST:g}"
     if len(motion) < layout.min_frames:
         return f"motions shorter than {layout.min_frames} frames"
     return f"motions of {TOO_LONG} frames or more" if len(motion) >= TOO_LONG else None

@@ -23,6 +23,7 @@ from core.metrics.retrieval import (
     POOL_SIZE,
     distinct_pools,
     matching_distances,
+    near_miss_groups,
     near_miss_pools,
     r_precision,
 )
@@ -44,7 +45,10 @@ class Judge:
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Prompts with their real motions; actions and meanings (labels a row) switch near-miss pools on."""
+    """Prompts with their real motions; actions and meanings (labels a row) switch near-miss pools on.
+
+    They stay off where no action has enough meanings, as in data whose captions are their own meaning.
+    """
 
     captions: Sequence[str]
     real: Features
@@ -73,6 +77,8 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         if self.repeats < 1:
             raise ValueError(f"repeats={self.repeats} must be at least 1.")
+        if min(self.pool_size, self.near_miss_size) < 2:
+            raise ValueError(f"pool_size={self.pool_size} and near_miss_size={self.near_miss_size} must be 2 or more.")
 
 
 def default_joints(features: np.ndarray) -> np.ndarray:
@@ -179,9 +185,8 @@ def _pools(
     """Pools, near-miss pools and the generator after them; they depend on the repeat only, the same for every model."""
     rng = np.random.default_rng([config.seed, repeat])
     pools = distinct_pools(data.meanings or data.captions, rng, config.pool_size)
-    near = None
-    if data.actions is not None and data.meanings is not None:
-        near = near_miss_pools(data.actions, data.meanings, rng, config.near_miss_size)
+    actions, meanings, size = data.actions or (), data.meanings or (), config.near_miss_size
+    near = near_miss_pools(actions, meanings, rng, size) if near_miss_groups(actions, meanings, size) else None
     return pools, near, rng
 
 

@@ -38,7 +38,10 @@ def distinct_pools(captions: Sequence[Hashable], rng: np.random.Generator, size:
     """
     distinct = len(set(captions))
     if distinct < size:
-        raise ValueError(f"{distinct} distinct captions are fewer than the pool size {size}. Evaluate on more prompts.")
+        raise ValueError(
+            f"{distinct} distinct captions are fewer than the pool size {size}. "
+            "Evaluate on more prompts or in smaller pools (pool_size)."
+        )
     rows: dict[Hashable, list[int]] = {}
     for row in rng.permutation(len(captions)):
         rows.setdefault(captions[row], []).append(int(row))
@@ -73,6 +76,14 @@ def first_hits(text: np.ndarray, motion: np.ndarray, pools: np.ndarray) -> np.nd
     return hits
 
 
+def near_miss_groups(actions: Sequence[Hashable], meanings: Sequence[Hashable], size: int) -> list[list[int]]:
+    """Rows of each action that has `size` different meanings or more; empty where near-miss pools can't be made."""
+    rows: dict[Hashable, list[int]] = {}
+    for row, action in enumerate(actions):
+        rows.setdefault(action, []).append(row)
+    return [group for group in rows.values() if len({meanings[i] for i in group}) >= size]
+
+
 def near_miss_pools(
     actions: Sequence[Hashable], meanings: Sequence[Hashable], rng: np.random.Generator, size: int = NEAR_MISS_SIZE
 ) -> np.ndarray:
@@ -80,16 +91,9 @@ def near_miss_pools(
 
     Plain pools saturate because any two actions look unlike; these ask for what distinguishes near misses.
     actions[i], meanings[i]: labels of row i; two paraphrases of one thing have one meaning and never meet.
-    Raises ValueError if no action has `size` meanings.
+    Raises ValueError if no action has `size` meanings, see near_miss_groups.
     """
-    rows: dict[Hashable, list[int]] = {}
-    for row, action in enumerate(actions):
-        rows.setdefault(action, []).append(row)
-    pools = [
-        np.array(group)[distinct_pools([meanings[i] for i in group], rng, size)]
-        for group in rows.values()
-        if len({meanings[i] for i in group}) >= size
-    ]
-    if not pools:
+    groups = near_miss_groups(actions, meanings, size)
+    if not groups:
         raise ValueError(f"no action has {size} different meanings; evaluate on more prompts or use smaller pools.")
-    return np.concatenate(pools)
+    return np.concatenate([np.array(g)[distinct_pools([meanings[i] for i in g], rng, size)] for g in groups])

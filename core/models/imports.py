@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from core.models.imports_sizes import ImportOptions, build_model, check_text
+from core.motion.files import load_numbers
 
 log = logging.getLogger(__name__)
 
@@ -65,13 +66,17 @@ def import_weights(
     found: Tensors = {}
     for file in files:
         found |= _named(read_tensors(file), KINDS[kind])
-    model = build_model(kind, found, options or ImportOptions())
     names = " + ".join(str(file) for file in files)
+    what = f"{names} is no {kind} checkpoint"
+    try:
+        model = build_model(kind, found, options or ImportOptions())
+    except ValueError as error:  # sizes that can't belong together
+        raise ValueError(f"{what}: {error}") from None
     target = model.get_submodule(KINDS[kind].inside)
     statistics_keys = {"feature_mean", "feature_std"}
     expected = {k: v.shape for k, v in target.state_dict().items() if k not in statistics_keys}
-    check_keys(found, expected, f"{names} is no {kind} checkpoint")
-    check_text(model)
+    check_keys(found, expected, what)
+    check_text(model, names)
     target.load_state_dict({k: v.float() for k, v in found.items()}, strict=False)
     if statistics is not None:
         set_statistics(model, *read_statistics(statistics))
@@ -159,7 +164,7 @@ def check_keys(found: Mapping[str, Any], expected: Mapping[str, torch.Size], wha
         for k, shape in expected.items()
         if k in found and _shape(found[k]) != tuple(shape)
     }
-    unfit = [k for k in expected if k in found and k not in wrong and not bool(torch.isfinite(found[k]).all())]
+    unfit = [k for k in expected if k in found and k not in wrong and not bool(torch.isfinite(found[k].float()).all())]
     sorts = {
         "unknown": [k for k in found if k not in expected],
         "missing": [k for k in expected if k not in found],
@@ -172,7 +177,11 @@ def check_keys(found: Mapping[str, Any], expected: Mapping[str, torch.Size], wha
 
 
 def _shape(value: Any) -> Any:
-    return tuple(value.shape) if isinstance(value, Tensor) else f"a {type(value).__name__}"
+    """The shape of a tensor of plain numbers; of anything else, sparse and complex tensors too, what it is."""
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    plain = value.layout == torch.strided and not (value.is_complex() or value.is_quantized or value.is_meta)
+    return tuple(value.shape) if plain else f"a tensor of {value.dtype} and {value.layout}"
 
 
 def _list(keys: Sequence[str]) -> str:
@@ -183,7 +192,8 @@ def _list(keys: Sequence[str]) -> str:
 def read_statistics(folder: Path) -> tuple[Tensor, Tensor]:
     """Mean (D,) and spread (D,) from Mean.npy and Std.npy, as datasets in the layout of HumanML3D have them.
 
-    Raises FileNotFoundError, and ValueError for arrays that don't fit or a spread that is not positive.
+    Raises FileNotFoundError, and ValueError for files that can't be read, arrays that don't fit or a spread that is not
+    positive.
     """
     arrays = []
     for name in ("Mean.npy", "Std.npy"):
@@ -192,7 +202,7 @@ def read_statistics(folder: Path) -> tuple[Tensor, Tensor]:
             raise FileNotFoundError(
                 f"{folder / name} is missing. Give the folder with the data's Mean.npy and Std.npy."
             )
-        arrays.append(np.load(path, allow_pickle=False).astype(np.float32).ravel())
+        arrays.append(load_numbers(path).astype(np.float32).ravel())
     mean, std = arrays
     if mean.shape != std.shape or not np.isfinite(mean).all() or not (np.isfinite(std) & (std > 0)).all():
         raise ValueError(f"{folder}: Mean.npy and Std.npy must be of one length, finite, and Std.npy positive.")

@@ -145,16 +145,23 @@ def _save_npy(path: str | Path, array: np.ndarray, shape: tuple[int, ...], what:
     atomic_write(path, lambda file: np.save(file, array, allow_pickle=False))
 
 
+def load_numbers(path: Path) -> np.ndarray:
+    """The array of an NPY file of real numbers; ValueError naming the file for anything else, nothing is unpickled."""
+    try:
+        with path.open("rb") as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
+    except Exception as error:  # numpy raises a dozen kinds for a damaged file, and advises to unpickle others
+        raise ValueError(
+            f"{path} can't be read as a numeric NPY file. Choose another file or copy it again."
+        ) from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{path} holds {array.dtype} in place of real numbers. Choose another file.")
+    return array
+
+
 def _load_npy(path: str | Path, shape: tuple[int, ...], what: str) -> np.ndarray:
     path = _existing(path)
-    try:
-        array = np.load(path, allow_pickle=False)
-        if not isinstance(array, np.ndarray):
-            raise ValueError("an archive, not one array")
-        array = array.astype(np.float32)
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path.name} can't be read as a numeric NPY file ({error}). Choose another file.") from error
-    return _check_clip(array, shape, f"{path.name}: {what}")
+    return _check_clip(load_numbers(path).astype(np.float32), shape, f"{path.name}: {what}")
 
 
 def _check_clip(array: np.ndarray, shape: tuple[int, ...], what: str) -> np.ndarray:

@@ -130,10 +130,11 @@ class CaptionCache:
         return TextFeatures(self.tokens[positions].float() * mask[..., None], mask, self.pooled[rows])
 
     def save(self, path: str | Path) -> None:
-        """Write a .safetensors file; an existing one is replaced only when the new one is complete."""
+        """Write a .safetensors file, missing folders made; an existing one is replaced when the new one is complete."""
         from safetensors.torch import save_file
 
         path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
         text = torch.frombuffer(bytearray(json.dumps(self.captions).encode()), dtype=torch.uint8)
         partial = path.with_name(path.name + ".part")
         save_file({"tokens": self.tokens, "offsets": self.offsets, "pooled": self.pooled, "captions": text}, partial)

@@ -9,6 +9,7 @@ Pairs are mined with the weights at hand, so a run that was killed mines once mo
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +21,14 @@ from torch import Tensor, nn
 from core.data.compose import action_group
 from core.data.mixture import mix
 from core.data.motion_set import MotionSet
-from core.metrics.retrieval import NEAR_MISS_SIZE, POOL_SIZE, distinct_pools, near_miss_pools, r_precision
+from core.metrics.retrieval import (
+    NEAR_MISS_SIZE,
+    POOL_SIZE,
+    distinct_pools,
+    near_miss_groups,
+    near_miss_pools,
+    r_precision,
+)
 from core.models.reward import RewardModel, info_nce
 from core.preference.mining import MiningConfig, draw_pools, mine
 from core.preference.pairs import PairBuffer, RowPair, SourceWeights
@@ -195,16 +203,19 @@ def embed(
 def retrieval_figures(model: RewardModel, data: HeldOut, cache: CaptionCache, draws: int = 20) -> dict[str, float]:
     """Text -> motion R@1 in [0, 1]: in plain pools, in near-miss pools as they come and as they are made.
 
-    plain_1: any motions of other meaning; near_1: pools of one action drawn from the plain set; both the mean of
-    `draws` draws. edited_1: pools of core.data.near_misses, every motion of which is once asked for.
+    plain_1: any motions of other meaning; near_1: pools of one action drawn from the plain set, left out where it has
+    none of that size; both the mean of `draws` draws. edited_1: pools of core.data.near_misses, every motion of which
+    is once asked for.
     """
     actions, meanings = [action_group(m) for m in data.plain.meanings], list(data.plain.meanings)
     motion, words = _embed_first(model, data.plain, cache)
-    figures: dict[str, list[float]] = {"plain_1": [], "near_1": []}
+    figures, has_near = defaultdict(list), bool(near_miss_groups(actions, meanings, data.near_size))
     for draw in range(draws):
         rng = np.random.default_rng((0, draw))
         figures["plain_1"].append(r_precision(words, motion, distinct_pools(meanings, rng, data.plain_size))[0])
-        figures["near_1"].append(r_precision(words, motion, near_miss_pools(actions, meanings, rng, data.near_size))[0])
+        if has_near:
+            near = near_miss_pools(actions, meanings, rng, data.near_size)
+            figures["near_1"].append(r_precision(words, motion, near)[0])
     motion, words = _embed_first(model, data.edited, cache)
     pools = np.arange(len(data.edited)).reshape(-1, data.near_size)
     edited = {"edited_1": float(r_precision(words, motion, pools)[0])}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import sys
 import types
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from core.body import smpl_files
+from core.body import safe_pickle, smpl_files
 from core.body.safe_pickle import load_arrays_pickle
 from core.body.skeleton24 import BODY_PARENTS
 from core.body.smpl_files import DEFAULT_BODY, bodies_beside, find_user_body, load_body
@@ -73,6 +74,73 @@ def test_chumpy_pickle_loads_without_chumpy(tmp_path, arrays, monkeypatch, proto
     body = load_body(path, betas=[1.0])
     np.testing.assert_allclose(body.vertices, arrays["v_template"] + arrays["shapedirs"][..., 0], atol=1e-5)
     assert "chumpy" not in sys.modules
+
+
+def _chumpy_class(monkeypatch, **methods):
+    """A class of a package `chumpy` that is there for as long as the test runs, as the files' own writers had it."""
+    nested = types.ModuleType("chumpy.ch")
+    nested.Ch = type("Ch", (), {"__module__": "chumpy.ch", "__qualname__": "Ch", **methods})
+    monkeypatch.setitem(sys.modules, "chumpy", types.ModuleType("chumpy"))
+    monkeypatch.setitem(sys.modules, "chumpy.ch", nested)
+    return nested.Ch
+
+
+def _called_again(self):
+    return type(self), (self.x,)
+
+
+@pytest.mark.parametrize("methods", [{}, {"__slots__": ("x",)}, {"__reduce__": _called_again}])
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_every_way_to_pickle_a_chumpy_object_loads(tmp_path, arrays, monkeypatch, methods, protocol):
+    """Failure prevented: a good file that is refused since its arrays stand in slots or in the call of their class."""
+
+    def take(self, x=None):
+        self.x = x
+
+    ch = _chumpy_class(monkeypatch, __init__=take, **methods)
+    path = _write(tmp_path / "body.pkl", {**arrays, "v_template": ch(arrays["v_template"])}, protocol)
+    np.testing.assert_allclose(load_body(path).vertices, arrays["v_template"], atol=1e-6)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_only_needed_arrays_must_be_there(tmp_path, arrays, monkeypatch, protocol):
+    """Failure prevented: a good body refused for a pose nobody reads, and a traceback where an array is missing."""
+    ch = _chumpy_class(monkeypatch)
+    blank, none, own = ch(), ch(), ch()
+    none.x, own.x = None, own
+    for odd, told in ((blank, "holds no array"), (none, "holds no array"), (own, "holds itself")):
+        good = _write(tmp_path / "good.pkl", {**arrays, "pose_training": odd}, protocol)
+        np.testing.assert_allclose(load_body(good).vertices, arrays["v_template"], atol=1e-6)
+        bad = _write(tmp_path / "bad.pkl", {**arrays, "shapedirs": odd}, protocol)
+        with pytest.raises(ValueError, match=f"bad.pkl is not readable .*{told}"):
+            load_body(bad)
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "_codecs\nencode",
+        "copy_reg\n_reconstructor",
+        "numpy.core.numeric\n_frombuffer",
+        "numpy.core.multiarray\n_reconstruct",
+        "numpy.core.multiarray\nscalar",
+        "chumpy.ch\nCh",
+        "scipy.sparse\ncsc_matrix",
+        "numpy\nndarray",
+        "numpy\ndtype",
+        "__builtin__\ndict",
+    ],
+)
+@pytest.mark.parametrize("state", ["(N}S'__defaults__'\n(S'x'\ntst", "}S'__defaults__'\n(S'x'\nts"])
+def test_pickles_change_nothing_of_ours(tmp_path, named, state):
+    """Failure prevented: a file that opens wrongly, or harms the next one, by setting attributes of our functions."""
+    (tmp_path / "evil.pkl").write_bytes(f"c{named}\n{state}b.".encode())
+    found = [safe_pickle._RestrictedUnpickler(io.BytesIO(f"c{named}\n.".encode())).load() for _ in range(2)]
+    assert found[0] is found[1]
+    before = {name: repr(getattr(found[0], name, None)) for name in ("__defaults__", "__dict__")}
+    with pytest.raises(ValueError, match="evil.pkl is not a readable pickle"):
+        load_arrays_pickle(tmp_path / "evil.pkl")
+    assert before == {name: repr(getattr(found[0], name, None)) for name in ("__defaults__", "__dict__")}
 
 
 def test_python_2_pickle_loads(tmp_path):

@@ -21,6 +21,12 @@ def test_table_tells_the_change_in_points() -> None:
     assert any(line.startswith("| test: near-miss") and line.endswith("| 0.800 | 0.860 | +6.0 |") for line in lines)
 
 
+def test_figures_that_are_not_there_have_no_row() -> None:
+    """Prevents a table that stops where the data has no near misses of its own."""
+    few = {"plain_1": 0.9, "edited_1": 0.8}
+    assert len(to_markdown({"val": {"before": few, "after": few}}).splitlines()) == 2 + 2
+
+
 def test_a_database_without_its_motions_is_refused() -> None:
     with pytest.raises(ValueError, match="give --votes too"):
         Refine(database="sqlite:///arena.db")

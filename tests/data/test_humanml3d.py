@@ -22,7 +22,9 @@ from core.data.conversion import KIT_JOINTS, in_our_features, kit_joints
 from core.data.dataset import SetConfig, load_set
 from core.data.folders import clip_features
 from core.data.humanml3d import HUMANML3D, KIT, Layout, parse_texts, read_humanml3d
+from core.models.imports import read_statistics
 from core.motion.features import recover_joints
+from core.motion.layout import ROOT_VELOCITY
 from core.motion.skeleton import JOINT, N_JOINTS, PARENTS
 
 WALK = "a man walks forward.#a/DET man/NOUN walk/VERB forward/ADV#0.0#0.0"
@@ -140,6 +142,76 @@ def test_prepare_and_load(tmp_path, caplog):
     assert set(load_statistics(tmp_path / "h3d.npz")) == {"Mean", "Std"}
     with pytest.raises(ValueError, match="has no split 'heldout'. Choose one of test, train, val"):
         load_set(tmp_path / "h3d.npz", SetConfig("heldout"))
+
+
+@pytest.mark.parametrize("tag", ["inf", "1e999", "1e308", "-inf"])
+def test_times_that_are_none_are_counted(tmp_path, tag):
+    """Prevents an overflow in the middle of a dataset: one odd line costs one caption."""
+    folder = make_folder(tmp_path / "h3d", HUMANML3D, {"000000": (100, f"he nods#nod/VERB#0.0#{tag}\n{WALK}")})
+    prepared = read_humanml3d(folder)
+    assert [m.captions for m in prepared.splits["train"]] == [("a man walks forward.",)]
+    assert prepared.skipped["captions with unreadable times"] == 1
+
+
+def test_motion_files_of_anything_else_are_counted(tmp_path):
+    """Prevents one odd file from ending the preparation, and numbers that float16 makes infinite."""
+    names = ("text", "npz", "object", "complex", "empty", "huge")
+    folder = make_folder(tmp_path / "h3d", HUMANML3D, {name: (80, WALK) for name in (*names, "good")})
+    (folder / "train.txt").write_text("\n".join((*names, "good")))
+    files = {name: folder / "new_joint_vecs" / f"{name}.npy" for name in names}
+    np.save(files["text"], np.full((80, 263), "a"))
+    with files["npz"].open("wb") as file:
+        np.savez(file, a=np.zeros((80, 263)))
+    np.save(files["object"], np.full((80, 263), None, dtype=object), allow_pickle=True)
+    np.save(files["complex"], np.zeros((80, 263), complex))
+    files["empty"].write_bytes(b"")
+    np.save(files["huge"], np.full((80, 263), 65600.0, np.float32))
+    prepared = read_humanml3d(folder)
+    assert [m.name for m in prepared.splits["train"]] == ["good"]
+    assert prepared.skipped == Counter({"motion files that can't be read": 5, "motions with numbers beyond 65504": 1})
+
+
+def test_names_count_once(tmp_path):
+    """Prevents a motion that is trained on and tested on, and one that counts twice."""
+    folder = make_folder(tmp_path / "h3d", HUMANML3D, {"000000": (80, WALK), "000001": (80, WALK)})
+    (folder / "train.txt").write_text("000000\n000000\n")
+    (folder / "test.txt").write_text("000001\n000000\n")
+    prepared = read_humanml3d(folder)
+    assert {split: [m.name for m in motions] for split, motions in prepared.splits.items()} == {
+        "train": ["000000"], "val": [], "test": ["000001"],
+    }  # fmt: skip
+    assert prepared.skipped == Counter({"names listed twice": 2})
+
+
+@pytest.mark.parametrize(("layout", "shortest"), [(HUMANML3D, 40), (KIT, 24)])
+def test_the_shortest_published_motions_are_kept_in_our_features(tmp_path, rest, make_clip, layout, shortest):
+    """Prevents clips that count as published from being lost on the way to our own convention."""
+    clips = {f"{frames}": (frames, WALK) for frames in range(shortest - 1, shortest + 3)}
+    folder = make_folder(tmp_path / "set", layout, clips)
+    (folder / "train.txt").write_text("\n".join(clips))
+    for name, (frames, _) in clips.items() if layout == HUMANML3D else ():
+        np.save(folder / "new_joint_vecs" / f"{name}.npy", clip_features(make_clip(frames=frames + 1), rest))
+    prepared = in_our_features(read_humanml3d(folder, layout), rest)
+    motions = {m.name: m.features for m in prepared.splits["train"]}
+    assert list(motions) == list(clips)[1:] and all(len(features) >= 40 for features in motions.values())
+    assert prepared.skipped == Counter({f"motions shorter than {shortest} frames": 1})
+    assert np.abs(motions[f"{shortest}"][-1, ROOT_VELOCITY]).max() < 1e-6  # a pose that is held does not drift on
+
+
+@pytest.mark.parametrize("content", ["", "garbage", "text", "object", "NaN"])
+@pytest.mark.parametrize("name", ["Mean", "Std"])
+def test_statistics_that_cannot_be_read_are_named(tmp_path, name, content):
+    """Prevents a traceback, and numpy's advice to unpickle a stranger's file."""
+    folder = make_folder(tmp_path / "h3d", HUMANML3D)
+    arrays = {"text": np.full(263, "a"), "object": np.full(263, None, object), "NaN": np.full(263, np.nan)}
+    if content in arrays:
+        np.save(folder / f"{name}.npy", arrays[content], allow_pickle=True)
+    else:
+        (folder / f"{name}.npy").write_text(content)
+    for read in (read_humanml3d, read_statistics):
+        with pytest.raises(ValueError, match=rf"{name}.npy") as caught:
+            read(folder)
+        assert "pickle" not in str(caught.value)
 
 
 def test_our_convention_keeps_the_joints(tmp_path, make_clip, rest):

@@ -13,7 +13,7 @@ from core.__main__ import main
 from core.data.bandai import retarget
 from core.data.clips import Clip, pose_joints
 from core.data.dataset import SetConfig, load_set
-from core.data.folders import clip_features, read_amass_folder, read_bvh_clip, read_bvh_folder, read_tables
+from core.data.folders import clip_features, read_amass_folder, read_bvh_clip, read_bvh_folder, read_tables, split_of
 from core.data.humanoids import map_joints, plain_name
 from core.data.retarget import our_joints, retarget_bvh, windows, without_rest_frame, y_up
 from core.motion.bvh import Bvh, read_bvh, write_bvh
@@ -182,10 +182,23 @@ def test_folders_give_captions_windows_and_reasons(tmp_path, walker, rest):
         "123#0": ("a man squats", "he bends"),
     }  # fmt: skip
     assert [len(motions[name].features) for name in ("b#0", "b#196")] == [196, 103]
+    assert {split: len({m.name.split("#")[0] for m in found}) for split, found in prepared.splits.items()} == {
+        "train": 2, "val": 1, "test": 1,
+    }  # fmt: skip
     assert sum(prepared.skipped.values()) == 1 and "cut.bvh has no MOTION section" in prepared.summary()
     assert windows(235, 196, 40) == [slice(0, 196)]
     with pytest.raises(ValueError, match="holds no .npz file"):
         read_amass_folder(tmp_path, rest)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [(0, (0, 0, 0)), (2, (2, 0, 0)), (3, (1, 1, 1)), (5, (3, 1, 1)), (100, (85, 5, 10))],
+)
+def test_small_folders_have_every_split(files, expected):
+    """Prevents a folder of five files that can't be validated or tested on, and splits that change between runs."""
+    found = split_of(files)
+    assert tuple(found.count(split) for split in ("train", "val", "test")) == expected and found == split_of(files)
 
 
 def test_amass_keeps_rotations_and_stands_on_the_floor(tmp_path, walker, rest):

@@ -41,10 +41,28 @@ def test_weights_count_in_training_only(mixture):
 
 def test_each_set_is_reported_by_itself(mixture):
     """Prevents one figure for two datasets of different difficulty."""
-    parts = reported_sets(Evaluate(archive=mixture))
+    parts = reported_sets(Evaluate(archive=mixture), "test")
     assert list(parts) == ["first", "second"]
     assert parts["second"].archive == mixture.parent / "second.npz" and parts["second"].out.name == "second"
-    assert list(reported_sets(Evaluate())) == [""]
+    assert list(reported_sets(Evaluate(), "test")) == [""]
+
+
+def test_sets_without_a_split_are_left_out_of_it(tmp_path, caplog):
+    """Prevents a training that stops because one small set of a mixture has nothing to validate on."""
+    motions = [CaptionedMotion("0", np.zeros((40, 263)), ("a man walks",))]
+    paths = [tmp_path / "small.npz", tmp_path / "large.npz"]
+    save_prepared(paths[0], PreparedSet("small", 20.0, {"train": motions, "val": [], "test": []}))
+    save_prepared(paths[1], PreparedSet("large", 20.0, {"train": motions, "val": motions, "test": []}))
+    write_mixture(tmp_path / "mix.json", paths)
+    train, val = (load_set(tmp_path / "mix.json", SetConfig(split)) for split in ("train", "val"))
+    assert len(train) == 2 and len(val) == 1
+    with caplog.at_level("INFO"):
+        assert list(reported_sets(Evaluate(archive=tmp_path / "mix.json"), "val")) == ["large"]
+    assert "small.npz has no split 'val' and is left out of it" in caplog.text
+    with pytest.raises(ValueError, match=r"no set of .*mix.json has a split 'test'. Mix in one that has"):
+        load_set(tmp_path / "mix.json", SetConfig("test"))
+    with pytest.raises(ValueError, match="small.npz has no split 'val'. Choose one of train, or mix it with a set"):
+        load_set(paths[0], SetConfig("val"))
 
 
 def test_what_cannot_be_mixed_is_named(mixture, tmp_path):

@@ -224,6 +224,44 @@ def test_all_wrong_keys_stand_in_one_error(kind, tmp_path):
     assert "\n" not in message
 
 
+SIZED = re.compile(  # keys that sizes are read from
+    r"encoder\.norm\.weight|(?<!decoder\.)middle_block\.(norm1\.weight|linear)|layers\.0\.(norm\d\.weight|linear)|\.pe$|token|"
+    r"latent_p|linear_1\.weight|emb_proj|embed_text\.weight|text_embedding|main|out_net|input_emb|output_net|pos_emb"
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_wrong_size_is_named_and_no_other(kind, tmp_path):
+    """Prevents sizes read from a wrong tensor: it would be taken for right, and all the others blamed."""
+    flat, path = small(kind), tmp_path / "w.pt"
+
+    def refused(content: dict[str, torch.Tensor]) -> str:
+        torch.save(content, path)
+        with pytest.raises(ValueError) as caught:
+            import_weights(kind, [path])
+        return str(caught.value)
+
+    for key in filter(SIZED.search, flat):
+        shape = tuple(flat[key].shape)
+        assert f"keys 1 missing: {key}. Choose" in refused({k: v for k, v in flat.items() if k != key})
+        for axis in range(len(shape)):
+            other = tuple(n + (i == axis) for i, n in enumerate(shape))
+            message = refused({**flat, key: torch.zeros(other)})
+            told = f"keys 1 of another shape: {key} is {other}, needed {shape}. Choose"
+            assert told in message or f"w.pt: {key} reads texts of 513 numbers" in message
+
+
+@pytest.mark.parametrize("width", [0, 1, 62])
+@pytest.mark.parametrize("kind", KINDS[:4])  # the evaluator has no heads that must divide its widths
+def test_widths_that_cannot_be_name_the_file(kind, width, tmp_path):
+    """Prevents a division by zero, and a sentence about heads that tells neither file nor kind."""
+    cut = {64: width, 192: 3 * width}
+    flat = {k: torch.zeros([cut.get(n, n) for n in v.shape]) for k, v in small(kind).items()}
+    torch.save(flat, tmp_path / "w.pt")
+    with pytest.raises(ValueError, match=rf"w.pt is no {kind} checkpoint(: heads=4 must divide width={width}|. Of)"):
+        import_weights(kind, [tmp_path / "w.pt"])
+
+
 def test_features_of_another_dataset_are_named(tmp_path):
     """Prevents KIT-ML weights (251 features) from being shown on a body of 263."""
     flat = small("mld")
@@ -283,8 +321,10 @@ def test_other_public_errors(tmp_path):
     np.save(tmp_path / "Std.npy", np.zeros(263))
     with pytest.raises(ValueError, match="positive"):
         read_statistics(tmp_path)
-    with pytest.raises(ValueError, match=r"x is a int, needed \(2,\)"):
-        check_keys({"x": 3}, {"x": torch.Size([2])}, "file")
+    odd = {"int": 3, "sparse_coo": torch.ones(2).to_sparse(), "complex64": torch.ones(2, dtype=torch.complex64)}
+    for named, value in odd.items():
+        with pytest.raises(ValueError, match=rf"x is a .*{named}.*, needed \(2,\)"):
+            check_keys({"x": value}, {"x": torch.Size([2])}, "file")
 
 
 def test_statistics_travel_with_the_checkpoint(tmp_path):

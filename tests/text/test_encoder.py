@@ -94,8 +94,8 @@ def test_cache_round_trip(encoder, tmp_path):
     """A shifted offset would train every motion on its neighbour's caption."""
     cache = CaptionCache.build(encoder, [*CAPTIONS, CAPTIONS[0]], batch_size=2)
     assert len(cache) == len(CAPTIONS)
-    cache.save(tmp_path / "captions.safetensors")
-    loaded = CaptionCache.load(tmp_path / "captions.safetensors")
+    cache.save(tmp_path / "new" / "captions.safetensors")
+    loaded = CaptionCache.load(tmp_path / "new" / "captions.safetensors")
     assert loaded.captions == CAPTIONS and loaded.index[CAPTIONS[2]] == 2
     order = [3, 0, 2, 2]
     gathered, reference = loaded.gather(order), encoder.encode([CAPTIONS[i] for i in order])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -74,6 +76,13 @@ def test_figures_are_shares_and_do_not_depend_on_the_moment(task: SplTask) -> No
     figures = retrieval_figures(task.model.eval(), data, task.cache)
     assert figures == retrieval_figures(task.model, data, task.cache)
     assert set(figures) == {"plain_1", "near_1", "edited_1"} and all(0 <= v <= 1 for v in figures.values())
+
+
+def test_near_misses_that_are_not_there_are_left_out(task: SplTask) -> None:
+    """Prevents a refinement that stops where every caption is a meaning of its own, as in HumanML3D."""
+    plain = task.val.plain
+    own = replace(plain, meanings=tuple(f"text:{i}" for i in range(len(plain))))
+    assert set(retrieval_figures(task.model, replace(task.val, plain=own), task.cache)) == {"plain_1", "edited_1"}
 
 
 def test_shares_beyond_one_are_refused() -> None:
