@@ -96,8 +96,7 @@ def run(config: Align, callback: Callback | None = None, command: str = "python 
     refuse_to_replace(target, made_here, "Choose another --name, or replace it with --overwrite.")
     if config.threads:
         torch.set_num_threads(config.threads)
-    processes = current_processes(config.device)
-    device = processes.device or pick_device(config.device)
+    processes, device = current_processes(config.device), pick_device(config.device)
     model = load_diffusion(config.checkpoints, device, config.base)
     rewards = load_rewards(config, device)
     encoder = encoder_of(model, device)

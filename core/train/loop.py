@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from core.align.processes import current_processes
 from core.motion.files import atomic_write
 from core.run_record import differences, plain, refuse_other_run
 from core.train.curves import cut_metrics, plot_curves
@@ -127,12 +128,13 @@ class Trainer:
             torch.set_num_threads(config.threads)
         self.task, self.config, self.folder = task, config, folder
         device = pick_device(config.device)
-        precision, reason = choose_precision(config.precision, device)
-        self.accelerator = Accelerator(mixed_precision=precision, cpu=device == "cpu")
+        kind = device.partition(":")[0]  # cuda of cuda:1
+        precision, reason = choose_precision(config.precision, kind)
+        self.accelerator = Accelerator(mixed_precision=precision, cpu=kind == "cpu")
         log.info("training on %s in %s", self.accelerator.device, reason)
         optimizer = torch.optim.AdamW(
             task.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99),
-            fused=device in ("cpu", "cuda"),
+            fused=kind in ("cpu", "cuda"),
         )  # fmt: skip
         self.model, self.optimizer = self.accelerator.prepare(task.model, optimizer)
         self.ema = AveragedModel(task.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=False)
@@ -263,14 +265,16 @@ class Trainer:
 
 
 def pick_device(device: str) -> str:
-    """'auto' -> cuda, mps or cpu, the first that is there; ValueError for one that is asked for and absent."""
+    """'auto' -> cuda, mps or cpu, the first that is there; ValueError for one that is asked for and absent.
+
+    Under `accelerate launch` or `torchrun` each process gets its own, such as cuda:1.
+    """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device == "auto":
-        return next(name for name, there in available.items() if there)
-    if device not in available or not available[device]:
+    if device != "auto" and not available.get(device, False):
         there = [name for name, is_there in available.items() if is_there]
         raise ValueError(f"device={device!r} is not available here. Choose auto or one of {there}.")
-    return device
+    given = current_processes(device).device
+    return given or (next(name for name, there in available.items() if there) if device == "auto" else device)
 
 
 def config_of(*parts: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from core.align.processes import current_processes
 from core.data.dataset import MotionSet, SetConfig, load_set
 from core.models.card import write_card
 from core.models.checkpoint import fingerprint, load_vae, save_checkpoint
@@ -170,7 +171,12 @@ def save_trained(
     command: str | None = None,
     folder: Path | None = None,
 ) -> None:
-    """Write a checkpoint with its card: checkpoints/<name>, or another folder. command: what the card says made it."""
+    """Write a checkpoint with its card: checkpoints/<name>, or another folder. command: what the card says made it.
+
+    Of several processes only one writes.
+    """
+    if not current_processes(config.loop.device).writes:
+        return
     folder = folder or config.data.checkpoints / name
     with torch.no_grad():
         validation = {k: round(v, 5) for k, v in task.validate(trained).items()}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from core.align.schedule import from_diffusers
 from core.commands import align as command
 from core.data.motion_set import MotionSet
 from core.diffusion.rollout import SamplerConfig, make_scheduler
+from core.engine import Engine
 from core.learning.prompts import PromptBatches
 from core.learning.prompts import held_out_batch as live_held_out_batch
 from core.models.mdm import MdmConfig
@@ -23,7 +27,9 @@ from core.models.mld.layers import TransformerConfig
 from core.models.mld.reward import SpmReward
 from core.models.mld.spm import SpmConfig
 from core.models.reward import RewardConfig, RewardModel
-from core.text.encoder import reward_encoder
+from core.request import Request
+from core.settings import Settings
+from core.text.encoder import TextEncoder, reward_encoder
 from core.text.features import TextFeatures
 
 WIDE, NARROW = 10, 6
@@ -32,17 +38,17 @@ ALIGN = AlignConfig(steps=3, last_k=1, updates=2, batch=4, lora_rank=2, lr=1e-3,
 CPU = torch.device("cpu")
 
 
-class FakeEncoder:
+class FakeEncoder(TextEncoder):
     """Every caption becomes noise of its own, of this width."""
 
     def __init__(self, name: str, width: int) -> None:
         self.name, self.width = name, width
 
-    def encode(self, captions: list[str]) -> TextFeatures:
+    def encode(self, prompts: Sequence[str]) -> TextFeatures:
         tokens = torch.stack(
-            [torch.randn(3, self.width, generator=torch.Generator().manual_seed(sum(map(ord, c)))) for c in captions]
+            [torch.randn(3, self.width, generator=torch.Generator().manual_seed(sum(map(ord, c)))) for c in prompts]
         )
-        return TextFeatures(tokens, torch.ones(len(captions), 3, dtype=torch.bool), tokens.mean(1))
+        return TextFeatures(tokens, torch.ones(len(prompts), 3, dtype=torch.bool), tokens.mean(1))
 
 
 MODEL_ENCODER, REWARD_ENCODER = FakeEncoder("clip", WIDE), FakeEncoder("t5", NARROW)
@@ -116,16 +122,27 @@ def test_both_texts_are_of_the_same_prompts() -> None:
     same_captions(command.prompt_batches(motions(), MODEL_ENCODER, paired, CPU, reward, REWARD_ENCODER)(3))
     same_captions(command.prompt_batches(motions(), MODEL_ENCODER, ALIGN, CPU, reward, REWARD_ENCODER)(3))
     prompts = ["a person walks", "a person runs forward and then waves", "a person bows"]
-    live = PromptBatches(prompts, MODEL_ENCODER, 4, 0, "cpu", REWARD_ENCODER)  # type: ignore[arg-type]
+    live = PromptBatches(prompts, MODEL_ENCODER, 4, 0, "cpu", REWARD_ENCODER)
     same_captions(live(2))
-    same_captions(live_held_out_batch(4, prompts, MODEL_ENCODER, "cpu", REWARD_ENCODER))  # type: ignore[arg-type]
+    same_captions(live_held_out_batch(4, prompts, MODEL_ENCODER, "cpu", REWARD_ENCODER))
 
 
 def test_one_encoder_is_asked_once_and_another_is_found_by_its_name() -> None:
-    assert reward_encoder(MODEL_ENCODER, "clip") is None  # type: ignore[arg-type]
-    other = reward_encoder(MODEL_ENCODER, spm().reads)  # type: ignore[arg-type]
+    assert reward_encoder(MODEL_ENCODER, "clip") is None
+    other = reward_encoder(MODEL_ENCODER, spm().reads)
     assert other is not None and other.name == "sentence-t5-large"
     assert RewardModel.reads == "minilm"
+
+
+def test_a_take_names_the_encoder_of_its_model(tmp_path) -> None:
+    """Prevents votes whose record says that a published model has read MiniLM's features."""
+    models: Any = SimpleNamespace(diffusion={"mdm": SimpleNamespace(text_encoder=MODEL_ENCODER), "base": object()})
+    models.weights_sha256, models.device = {"mdm": "0", "base": "1"}, "cpu"
+    engine, features = Engine(Settings(data_dir=tmp_path)), np.zeros((40, 263), np.float32)
+    named = [
+        engine._take(models, name, 1, features, Request("a person walks")).text_encoder for name in ("mdm", "base")
+    ]
+    assert named == ["clip", "minilm"]
 
 
 @pytest.mark.parametrize("make", [spm, minilm_like])
