@@ -23,6 +23,7 @@ COMMANDS = {
     "report": "what the votes say: win rates, ranking, agreement, consistency, bias",
     "build-body": "make the default body from the CC0 MakeHuman data",
 }
+RESUMES = ("train", "refine", "align", "align-report")  # go on after an interruption
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"command {arguments[0]!r} is unknown. Choose one of: {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
     module = importlib.import_module(f"core.commands.{arguments[0].replace('-', '_')}")
-    return exit_code(lambda: module.main(arguments[1:]))
+    return exit_code(lambda: module.main(arguments[1:]), arguments[0] in RESUMES)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Progress = Callable[[float, str], object]  # fraction done in 0-1, what is being done
-_TEXT_ENCODER = "minilm"
 _MAX_LOADED = 4  # model versions in memory
 _CANDIDATES = 3  # takes by each version that the most telling two are chosen from
 _WARM_UP_PROMPT = "a person walks forward"
@@ -132,7 +131,7 @@ class Engine:
             diffusion[version] = self.versions.load(version, device)
         weights = {version: weights_sha256(model) for version, model in diffusion.items()}
         self._say("Loading the text encoder")
-        encoder = load_text_encoder(_TEXT_ENCODER, device)
+        encoder = load_text_encoder(device=device)
         models = _Models(diffusion, weights, encoder, FamiliarityIndex.load(), device)
         self._say("Loading the body")
         self.body()
@@ -291,6 +290,8 @@ class Engine:
         """How features (F, 263) were made."""
         import torch
 
+        from core.text.encoder import encoder_of
+
         return Take(
             prompt=request.prompt.strip(),
             seed=seed,
@@ -300,7 +301,7 @@ class Engine:
             solver=request.solver,
             model_version=version,
             weights_sha256=models.weights_sha256[version],
-            text_encoder=_TEXT_ENCODER,
+            text_encoder=encoder_of(models.diffusion[version]).name,
             device=models.device,
             code_version=core.__version__,
             torch_version=torch.__version__,

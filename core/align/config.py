@@ -33,6 +33,14 @@ class GuardConfig:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative.")
 
 
+def check_held_out(prompts: int) -> None:
+    """ValueError for a number of held-out prompts that has no diversity."""
+    if prompts < 0 or prompts == 1:
+        raise ValueError(
+            f"held_out_prompts={prompts} must be 2 or more, whose diversity is watched, or 0 for no monitors."
+        )
+
+
 @dataclass(frozen=True)
 class AlignConfig:
     """One run: method, length, optimiser, adapters."""
@@ -50,8 +58,8 @@ class AlignConfig:
     weight_decay: float = 0.0
     clip: float = 1.0  # gradient norm limit, published code
     reward_weight: float = 1.0  # lambda of EasyTune's loss
-    noise_power: float = 0.5  # weight alpha_bar_t ** noise_power of a step's reward; 0 = all steps alike
-    eta: float = 0.0  # DDIM noise; must be above 0 for easytune-sde to differ from the ODE path
+    noise_power: float = 0.5  # ours: a step's reward counts alpha_bar_t ** noise_power; 0 = eq. (1) as published
+    eta: float = 0.0  # noise of a DDIM step: 0 = none (ODE), 1 = as much as DDPM; easytune-sde needs it
     lora_rank: int = 8  # 0 = train all weights of the denoiser
     lora_alpha: float = 16.0
     precision: str = "float32"  # or "bfloat16" where the device has it
@@ -75,8 +83,24 @@ class AlignConfig:
                 f"batch={self.batch} and micro_batch={self.micro_batch} must be even: realism_weight takes two motions "
                 "of each prompt."
             )
+        if not 0.0 <= self.eta <= 1.0:
+            raise ValueError(f"eta={self.eta} is outside 0-1.")
+        if self.method == "easytune-sde":
+            self._check_sde()
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision={self.precision!r} is unknown. Choose float32 or bfloat16.")
+
+    def _check_sde(self) -> None:
+        if self.eta == 0:
+            raise ValueError(
+                "eta=0.0 adds no noise, which easytune-sde is for. Set --eta 1, or choose method easytune."
+            )
+        for name in ("realism_weight", "physical_weight"):
+            if getattr(self.guards, name):
+                raise ValueError(
+                    f"{name}={getattr(self.guards, name)} looks at clean motions, easytune-sde only rewards noised "
+                    "ones. Set it to 0, or choose method easytune."
+                )
 
     def plan_options(self) -> PlanOptions:
         """What core.align.plans.make_plan reads."""

@@ -7,6 +7,9 @@ Symbols: x_t (B, L, D) noised latent, x0_hat the clean estimate, alpha_t = sqrt(
 3. Backward and step. Afterwards x_t is a plain tensor again: memory is that of one segment.
 4. Replayed steps (terminal gradient): loss = -<g, x0_hat(sg(x_t))> with g = dR/dx_0 taken at the final motion.
 
+The reward of a step counts alpha_bar_t ** noise_power: an estimate from much noise is a guess, and a gradient of it
+little worth. That weight is ours; AlignConfig.noise_power = 0 is EasyTune eq. (1) as published.
+
 Where only the network's *input* is detached, the chain itself stays attached in noise form: with eps from sg(x_t),
 x0_hat = (x_t - sigma_t eps) / alpha_t. That equals x0_hat(sg(x_t)) + (x_t - sg(x_t)) / alpha_t for any parametrisation.
 """
@@ -23,10 +26,10 @@ import torch
 from torch import Tensor
 
 from core.align.config import AlignConfig
-from core.align.guards import Objective, PhysicalTerm, anchor
+from core.align.guards import Objective, PhysicalTerm, anchor, noised_reward
 from core.align.plans import Plan, RewardOn, StepPlan, segments
 from core.align.policy import Ema, Policy
-from core.diffusion.protocol import MotionDiffusion, NoisedReward, Schedule
+from core.diffusion.protocol import MotionDiffusion, Schedule
 from core.diffusion.rollout import Predict, predictor
 
 logger = logging.getLogger(__name__)
@@ -34,14 +37,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class AlignBatch:
-    """Prompts of one update. text: what model and reward understand, one row a sample; lengths: (B,) frames.
+    """Prompts of one update. text: what the model understands, one row a sample; lengths: (B,) frames.
 
     real: (B, E) embedding of a real motion of each prompt, rows 2i and 2i + 1 of one prompt, for the realism term.
+    reward_text: the same prompts for a reward that reads another text encoder than the model; None: `text` is for both.
     """
 
     text: Any
     lengths: Tensor
     real: Tensor | None = None
+    reward_text: Any = None
+
+    @property
+    def rewarded_text(self) -> Any:
+        """The prompts as the reward understands them."""
+        return self.text if self.reward_text is None else self.reward_text
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -70,6 +80,7 @@ class Rows:
     generators: Sequence[torch.Generator]
     share: float
     real: Tensor | None = None
+    rewarded_text: Any = None
     replay: list[tuple[int, Tensor]] = field(default_factory=list)
     terminal_gradient: Tensor | None = None
     sampling: Predict | None = None
@@ -136,9 +147,9 @@ class Finetuner:
         size = self.config.micro_batch or len(batch)
         cuts = [slice(start, min(start + size, len(batch))) for start in range(0, len(batch), size)]
         chunks = [
-            Rows(x_T[c], part.text, part.lengths, generators[c], len(part) / len(batch), part.real)
+            Rows(x_T[c], b.text, b.lengths, generators[c], len(b) / len(batch), b.real, b.rewarded_text)
             for c in cuts
-            for part in [take_rows(batch, c)]
+            for b in [take_rows(batch, c)]
         ]
         for rows in chunks:
             rows.physical = self._limits(rows) if self.config.guards.physical_weight else None
@@ -198,7 +209,7 @@ class Finetuner:
     def _value(self, rows: Rows, x0: Tensor) -> tuple[Tensor, Tensor]:
         """Objective and plain reward, (B,) each, of a clean latent."""
         features = self.model.decode(x0, rows.lengths)
-        return self.objective(features, rows.lengths, rows.text, rows.real, rows.physical)
+        return self.objective(features, rows.lengths, rows.rewarded_text, rows.real, rows.physical)
 
     def _reward(self, rows: Rows, x0_hat: Tensor, x_prev: Tensor, step: int, now: StepPlan) -> tuple[Tensor, float]:
         """Loss term (scalar) and mean plain reward of one rewarded step."""
@@ -207,11 +218,8 @@ class Finetuner:
             value, reward = self._value(rows, x0_hat)
             return -scale * self._weight(step) * value.mean(), float(reward.mean())
         if now.reward is RewardOn.NOISED:
-            if not isinstance(self.objective.reward, NoisedReward):
-                raise ValueError(
-                    "this reward has no noised(x_t, t, lengths, text). Train a noise-aware one or use easytune."
-                )
-            noised = self.objective.reward.noised(x_prev, self.schedule.timestep_after(step), rows.lengths, rows.text)
+            t = self.schedule.timestep_after(step)
+            noised = noised_reward(self.objective.reward).noised(x_prev, t, rows.lengths, rows.rewarded_text)
             return -scale * self._weight(step) * self.objective.shaped(noised).mean(), float(noised.detach().mean())
         if now.reward is RewardOn.GRADIENT:
             x0 = x_prev.detach().requires_grad_(True)
@@ -288,9 +296,17 @@ class Finetuner:
 
 
 @torch.no_grad()
-def sample(model: MotionDiffusion, schedule: Schedule, x_T: Tensor, batch: AlignBatch, guidance_scale: float) -> Tensor:
-    """Clean latents (B, L, D) from noise x_T by deterministic steps, without gradient."""
+def sample(
+    model: MotionDiffusion,
+    schedule: Schedule,
+    x_T: Tensor,
+    batch: AlignBatch,
+    guidance_scale: float,
+    generators: Sequence[torch.Generator] | None = None,
+) -> Tensor:
+    """Clean latents (B, L, D) from noise x_T, without gradient. generators: one a row, where the steps add noise."""
     x_t, predict = x_T, predictor(model, batch.text, guidance_scale, batch.lengths, x_T.shape[1])
     for step, t in enumerate(schedule.timesteps):
-        x_t = schedule.previous(x_t, predict(x_t, t), step)
+        noise = row_noise(generators, tuple(x_t.shape[1:])).to(x_t) if generators else None
+        x_t = schedule.previous(x_t, predict(x_t, t), step, noise)
     return x_t

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.align.config import GuardConfig
-from core.diffusion.protocol import Reward
+from core.diffusion.protocol import NoisedReward, Reward
 from core.metrics.physical import FOOT_HEIGHTS_M, FOOT_JOINTS
 from core.motion.features import recover_joints_torch
 from core.motion.skeleton import FPS
@@ -43,6 +43,16 @@ def embedding_reward(reward: object) -> EmbeddingReward:
     if isinstance(reward, EmbeddingReward):
         return reward
     raise ValueError(f"{type(reward).__name__} has no embeddings. Set realism_weight to 0 for this reward.")
+
+
+def noised_reward(reward: object) -> NoisedReward:
+    """The reward, if it scores motions that are still noised; ValueError if it doesn't."""
+    if isinstance(reward, NoisedReward):
+        return reward
+    raise ValueError(
+        f"{type(reward).__name__} does not score noised motions, which easytune-sde needs. "
+        "Give one noise-aware reward, such as an imported SPM, or choose method easytune."
+    )
 
 
 def saturate(reward: Tensor, ceiling: float, sharpness: float) -> Tensor:

@@ -35,12 +35,13 @@ class HeldOut:
         batch = self.batch
         generators = row_generators(self.seed, _HELD_OUT_UPDATE, range(len(batch)))
         x_T = initial_noise(self.model, generators, batch.lengths)
-        return sample(self.model, self.schedule, x_T, batch, self.guidance_scale)
+        noisy = generators if self.schedule.eta > 0 else None
+        return sample(self.model, self.schedule, x_T, batch, self.guidance_scale, noisy)
 
     @torch.no_grad()
     def measure(self, x0: Tensor, x0_base: Tensor) -> dict[str, float]:
         """Figures of samples x0 beside the base's x0_base, both (B, L, D), from the same noise."""
-        text, lengths = self.batch.text, self.batch.lengths
+        text, lengths = self.batch.rewarded_text, self.batch.lengths
         features = self.model.decode(x0, lengths)
         if isinstance(self.reward, EnsembleReward):
             rewards = self.reward.members(features, lengths, text)

@@ -99,7 +99,11 @@ def _late_step(steps: int, earliest: float, rng: np.random.Generator) -> int:
 
 
 def drtune(steps: int, trained: int, rng: np.random.Generator, earliest: float = 0.8) -> Plan:
-    """DRTune: stop at a random late step and reward x0_hat there; `trained` steps, equally spaced back from it."""
+    """DRTune: stop at a random late step and reward x0_hat there; steps of one spacing back from it are trained.
+
+    The spacing is steps // trained, so an early stop leaves room for fewer than `trained`: at trained = steps (last_k
+    None) every step up to the stop is trained, and those after it never run.
+    """
     _check("trained", trained, 1, steps)
     stop = _late_step(steps, earliest, rng)
     spacing = steps // trained

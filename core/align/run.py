@@ -20,7 +20,7 @@ from torch import Tensor
 
 from core.align.config import AlignConfig
 from core.align.finetune import AlignBatch, Finetuner, StepRecord, initial_noise, row_generators, take_rows
-from core.align.guards import Objective
+from core.align.guards import Objective, noised_reward
 from core.align.monitor import HeldOut, Watch
 from core.align.plans import make_plan
 from core.align.policy import Ema, Policy
@@ -38,13 +38,15 @@ class AlignResult:
     """updates: batches done. stopped: why a guard ended the run, or None. monitors: the last held-out figures.
 
     adapters: "<weight>.a" (rank, in) and "<weight>.b" (out, rank) of the shipped policy, empty where lora_rank is 0;
-    the aligned weight is base + lora_alpha / lora_rank * b @ a.
+    the aligned weight is base + lora_alpha / lora_rank * b @ a. seconds: of all processes one after the other that
+    worked on the run, each up to its last saved state.
     """
 
     updates: int
     stopped: str | None
     monitors: dict[str, float]
     adapters: dict[str, Tensor]
+    seconds: float
 
 
 def align(
@@ -57,17 +59,20 @@ def align(
     held_out: AlignBatch | None = None,
     callback: Callback | None = None,
     start: Mapping[str, Tensor] | None = None,
+    made_from: Mapping[str, Any] | None = None,
 ) -> AlignResult:
     """Fine-tune model.denoiser in place against a frozen reward; calling again continues a killed run.
 
     batches: number of an update -> its prompts (config.batch rows), the same on every call. held_out: prompts for
     monitors and stop rules; None switches them off. callback(step, total, info) after each update, may raise to cancel.
     start: trained parameters to begin from, such as the adapters of an earlier run; anchor, distance and stop rules
-    keep to the model as given.
+    keep to the model as given. made_from: fingerprints of models and data, by which a run of others is told.
     Afterwards the denoiser holds the averaged policy (the last one that passed, if a guard stopped the run), adapters
     folded in. Raises ValueError for a folder with other settings or a batch of another size.
     """
-    run = AlignRun(model, reward, schedule, config, RunFolder(folder, config), held_out, start)
+    processes = current_processes()
+    files = RunFolder(folder, config, made_from, processes.writes)
+    run = AlignRun(model, reward, schedule, config, files, held_out, start, processes=processes)
     run.resume()
     while run.update < config.updates and run.stopped is None:
         started = time.perf_counter()
@@ -82,7 +87,8 @@ def align(
 class AlignRun:
     """One alignment, update by update, for callers that look in between; `align` is the loop around it.
 
-    Raises ValueError where the schedule has another number of steps than the config, or `files` holds another run.
+    Raises ValueError where the schedule has another number of steps than the config, the reward is not of the kind
+    that the method needs, or the processes can't share out a batch.
     """
 
     model: MotionDiffusion
@@ -96,13 +102,18 @@ class AlignRun:
     stopped: str | None = None
     monitors: dict[str, float] = field(default_factory=dict)
     processes: Processes = field(default_factory=current_processes)
+    earlier_s: float = 0.0  # seconds that the processes before this one worked on the run
 
     def __post_init__(self) -> None:
+        self._started = time.perf_counter()
         if len(self.schedule.timesteps) != self.config.steps:
             raise ValueError(
                 f"the schedule has {len(self.schedule.timesteps)} steps, config.steps={self.config.steps}."
             )
         c = self.config
+        self._rows = self.processes.rows(c.batch, together=2 if c.guards.realism_weight else 1)
+        if c.method == "easytune-sde":
+            noised_reward(self.reward)
         self.model.denoiser.eval()  # dropout would make the reward of a step noise
         self.policy = Policy(self.model.denoiser, c.lora_rank, c.lora_alpha, c.seed)
         if self.start is not None:
@@ -132,7 +143,7 @@ class AlignRun:
         if state is None:
             return
         self.update, self.stopped, self.passed = state["update"], state["stopped"], state["passed"]
-        self.monitors = state["monitors"]
+        self.monitors, self.earlier_s = state["monitors"], state.get("seconds", 0.0)
         self.policy.load_state_dict(state["policy"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])
@@ -148,10 +159,9 @@ class AlignRun:
         c = self.config
         if len(batch) != c.batch:
             raise ValueError(f"the batch of update {self.update} has {len(batch)} rows, config.batch={c.batch}.")
-        own = self.processes.rows(c.batch)
-        generators = row_generators(c.seed, self.update, own)
+        generators = row_generators(c.seed, self.update, self._rows)
         x_T = initial_noise(self.model, generators, batch.lengths)
-        rows = slice(own.start, own.stop)
+        rows = slice(self._rows.start, self._rows.stop)
         plan = make_plan(c.method, c.plan_options(), np.random.default_rng([c.seed, self.update]))
         return self.finetuner.run(plan, x_T, take_rows(batch, rows), generators)
 
@@ -171,13 +181,18 @@ class AlignRun:
             self._check_guards(self.watch)
             info |= {"monitors": self.monitors, "stopped": self.stopped}
         last = self.update == self.config.updates or self.stopped is not None
-        if self.processes.rank == 0:
+        if self.processes.writes:
             self.files.log([*rows, info])
             if last or self.update % self.config.save_every == 0:
                 self.save()
             if self.config.keep_every and self.update % self.config.keep_every == 0:
                 self.files.keep_policy(self.update, self.ema.average if self.ema else self.policy.state_dict())
         return info
+
+    @property
+    def seconds(self) -> float:
+        """Time that went into the run so far, earlier processes included."""
+        return self.earlier_s + time.perf_counter() - self._started
 
     def save(self) -> None:
         """Write all that `resume` needs."""
@@ -208,6 +223,7 @@ class AlignRun:
             "ema": self.ema.average if self.ema is not None else None,
             "parted": self.watch.rules.parted if self.watch is not None else 0,
             "rng": torch.get_rng_state(),
+            "seconds": self.seconds,
         }
 
     def finish(self) -> AlignResult:
@@ -218,4 +234,4 @@ class AlignRun:
             self.policy.load_state_dict(self.ema.average)
         adapters = self.policy.state_dict() if self.policy.lora is not None else {}
         self.policy.finish()
-        return AlignResult(self.update, self.stopped, self.monitors, adapters)
+        return AlignResult(self.update, self.stopped, self.monitors, adapters, self.seconds)

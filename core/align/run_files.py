@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,35 +16,44 @@ from torch import Tensor
 
 from core.align.config import AlignConfig
 from core.motion.files import atomic_write
+from core.run_record import differences, plain, refuse_other_run
 
-_MAY_CHANGE = ("updates", "save_every", "keep_every")  # a finished run may be prolonged
+logger = logging.getLogger(__name__)
+
+_MAY_CHANGE = ("updates", "save_every", "keep_every", "guards.monitor_every")  # a finished run may be prolonged
 
 
 class RunFolder:
-    """Opens or continues a run. Raises ValueError where the folder holds a run with other settings."""
+    """Opens or continues a run. Raises ValueError where the folder holds a run of other settings or models."""
 
-    def __init__(self, path: str | Path, config: AlignConfig) -> None:
-        self.path = Path(path)
-        self._config = json.loads(json.dumps(asdict(config)))
+    def __init__(
+        self,
+        path: str | Path,
+        config: AlignConfig,
+        made_from: Mapping[str, Any] | None = None,
+        writes: bool = True,
+    ) -> None:
+        """made_from: fingerprints of models and data, which must not change either. writes: one process of several."""
+        self.path, self.writes = Path(path), writes
+        record = plain({**asdict(config), "made_from": made_from or {}})
         stored = self.path / "config.json"
-        if stored.exists():
-            self._check(json.loads(stored.read_text(encoding="utf-8")))
-        else:
-            atomic_write(stored, lambda file: file.write(json.dumps(self._config, indent=2).encode()))
+        if stored.exists() and ((self.path / "state.pt").exists() or (self.path / "policies").exists()):
+            self._check(json.loads(stored.read_text(encoding="utf-8")), record)
+        if writes:
+            atomic_write(stored, lambda file: file.write(json.dumps(record, indent=2).encode()))
 
-    def _check(self, old: Mapping[str, Any]) -> None:
-        for name, value in self._config.items():
-            if name not in _MAY_CHANGE and old.get(name) != value:
-                raise ValueError(
-                    f"{self.path} holds a run with {name}={old.get(name)!r}, not {value!r}. Choose another folder."
-                )
+    def _check(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+        if "made_from" not in old:
+            logger.warning("%s does not say what it was made from; it goes on with what is there now", self.path)
+        found = differences(old, new)
+        refuse_other_run(self.path, {name: both for name, both in found.items() if name not in _MAY_CHANGE})
 
     def load_state(self) -> dict[str, Any] | None:
         """The last saved state, None for a fresh run. Cuts metrics that were written after it."""
         path = self.path / "state.pt"
         state = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
         log = self.path / "metrics.jsonl"
-        if log.exists():
+        if self.writes and log.exists():
             done = state["update"] if state else 0
             whole = [
                 line for line in log.read_text(encoding="utf-8").split("\n")[:-1] if json.loads(line)["update"] <= done

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 import shlex
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import tyro
 
-from core.align.config import AlignConfig, GuardConfig
+from core.align.config import AlignConfig, GuardConfig, check_held_out
 from core.align.finetune import AlignBatch
 from core.align.guards import EnsembleReward, embedding_reward
+from core.align.processes import current_processes
 from core.align.run import AlignResult, align
 from core.align.schedule import from_diffusers
 from core.commands.console import ProgressLine
@@ -25,8 +25,19 @@ from core.diffusion.protocol import Reward
 from core.diffusion.rollout import SamplerConfig, make_scheduler
 from core.diffusion.schedule import SCHEDULER
 from core.models.card import write_card
-from core.models.checkpoint import load_diffusion, load_module, save_adapters, save_checkpoint
-from core.text.encoder import TextEncoder, load_text_encoder
+from core.models.checkpoint import (
+    DiffusionModel,
+    fingerprint,
+    load_diffusion,
+    load_module,
+    save_adapters,
+    save_checkpoint,
+)
+from core.models.latent import LatentDiffusion
+from core.models.mld.reward import SpmReward
+from core.models.reward import RewardModel
+from core.run_record import content, refuse_to_replace
+from core.text.encoder import TextEncoder, encoder_of, reward_encoder
 from core.train.curves import plot_curves
 from core.train.loop import Callback, pick_device
 from core.train.tasks import to_tensors
@@ -49,12 +60,13 @@ class Align:
     watched: tuple[str, ...] = ()  # rewards that are never trained on, for the disagreement alarm
     archive: Path = Path("data/bandai-namco.npz")
     train_items: int = 6000  # composed items that prompts and lengths are drawn from
-    held_out_prompts: int = 48  # validation prompts of the stop rules
+    held_out_prompts: int = 48  # validation prompts of the stop rules; 0 = no monitors
     checkpoints: Path = Path("checkpoints")
     runs: Path = Path("runs")
     device: str = "auto"
     threads: int = 0  # CPU threads; 0 leaves PyTorch's choice
     keep: float = 1.0  # of the adapters' change that is kept: weights between base and policy (Wortsman et al. 2022)
+    overwrite: bool = False  # replace checkpoints/<name> though no run in runs/<name> has made it
     align: Annotated[AlignConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=shipped)
 
     def __post_init__(self) -> None:
@@ -62,6 +74,7 @@ class Align:
             raise ValueError(f"keep={self.keep} is outside 0-1. 1 keeps all that was learnt.")
         if self.keep < 1.0 and self.align.lora_rank == 0:
             raise ValueError(f"keep={self.keep} needs adapters. Set --lora-rank above 0, or --keep 1.")
+        check_held_out(self.held_out_prompts)
 
 
 def main(arguments: list[str]) -> None:
@@ -75,66 +88,109 @@ def main(arguments: list[str]) -> None:
 def run(config: Align, callback: Callback | None = None, command: str = "python -m core align") -> AlignResult:
     """Align and write checkpoints/<name>: adapters, or the whole denoiser where lora_rank is 0.
 
-    command: what its card shall say made it.
+    command: what its card shall say made it. Raises FileNotFoundError or ValueError, as a sentence, for what is missing
+    or does not fit together, and rather than replace a checkpoint that another run has made.
     """
+    folder, target = config.runs / config.name, config.checkpoints / config.name
+    made_here = config.overwrite or (folder / "state.pt").exists()
+    refuse_to_replace(target, made_here, "Choose another --name, or replace it with --overwrite.")
     if config.threads:
         torch.set_num_threads(config.threads)
-    device, started = pick_device(config.device), time.monotonic()
+    processes, device = current_processes(config.device), pick_device(config.device)
     model = load_diffusion(config.checkpoints, device, config.base)
-    encoder = getattr(model, "text_encoder", None) or load_text_encoder("minilm", device)
+    rewards = load_rewards(config, device)
+    encoder = encoder_of(model, device)
+    seen_by = reward_encoder(encoder, next(iter(rewards.values())).reads, device)
+    for reward in rewards.values():
+        reward.embed_text((seen_by or encoder).encode([""]).to(device))  # a sentence now, not a matrix error later
+    reward = joined(config, rewards)
     train = load_set(config.archive, SetConfig("train", config.train_items, seed=config.align.seed + 100))
     val = load_set(config.archive, SetConfig("val", 300))
-    folder = config.runs / config.name
-    schedule = from_diffusers(
-        make_scheduler(SamplerConfig(config.align.steps), getattr(model, "schedule", SCHEDULER)), config.align.eta
-    )
-    reward = load_rewards(config, device)
-    batches = prompt_batches(train, encoder, config.align, torch.device(device), reward)
+    levels, on = getattr(model, "schedule", SCHEDULER), torch.device(device)
     result = align(
         model,
         reward,
-        schedule,
-        batches,
+        from_diffusers(make_scheduler(SamplerConfig(config.align.steps), levels), config.align.eta),
+        prompt_batches(train, encoder, config.align, on, reward, seen_by),
         config.align,
         folder,
-        held_out_batch(val, encoder, config.held_out_prompts, torch.device(device)),
-        callback,
+        held_out_batch(val, encoder, config.held_out_prompts, on, seen_by),
+        callback if processes.writes else None,
+        made_from=made_from(config, model),
     )
-    plot_curves(folder / "metrics.jsonl", folder / "curves.png")
-    minutes = round((time.monotonic() - started) / 60, 1)
-    facts = {"updates": result.updates, "stopped": result.stopped, "minutes": minutes, "device": device}
+    if processes.writes:
+        plot_curves(folder / "metrics.jsonl", folder / "curves.png")
+        save(config, model, result, device, command)
+    return result
+
+
+def save(config: Align, model: DiffusionModel, result: AlignResult, device: str, command: str) -> None:
+    """Write checkpoints/<name> with its card."""
+    target = config.checkpoints / config.name
     meta = {
-        **facts,
+        "updates": result.updates,
+        "stopped": result.stopped,
+        "minutes": round(result.seconds / 60, 1),
+        "device": device,
         "command": command,
         "seed": config.align.seed,
         "monitors": result.monitors,
         "training": asdict(config),
     }
-    target = config.checkpoints / config.name
     if result.adapters:
         scale = config.keep * config.align.lora_alpha / config.align.lora_rank
         save_adapters(target, result.adapters, scale, meta, config.base)
     else:
         save_checkpoint(target, model.denoiser, {**meta, "from": config.base})
     write_card(target, command)
-    return result
 
 
-def load_rewards(config: Align, device: str) -> Reward:
-    """One reward, or the mean of several."""
-    trained = [load_module(config.checkpoints / name, device) for name in config.rewards]
-    watched = [load_module(config.checkpoints / name, device) for name in config.watched]
-    if not trained:
+def made_from(config: Align, model: DiffusionModel) -> dict[str, Any]:
+    """Fingerprints of all that a run learns from: with other ones it can't go on."""
+    parts = {"base": config.base} | ({"vae": "vae"} if isinstance(model, LatentDiffusion) else {})
+    return {
+        **{part: fingerprint(config.checkpoints / name) for part, name in parts.items()},
+        "rewards": [fingerprint(config.checkpoints / name) for name in config.rewards],
+        "watched": [fingerprint(config.checkpoints / name) for name in config.watched],
+        "archive": content(config.archive),
+        "train_items": config.train_items,
+    }
+
+
+def load_rewards(config: Align, device: str) -> dict[str, RewardModel | SpmReward]:
+    """Folder -> reward, of those trained on and those watched; ValueError where they don't read text alike."""
+    if not config.rewards:
         raise ValueError("rewards is empty. Name at least one folder below checkpoints, such as reward.")
+    found: dict[str, RewardModel | SpmReward] = {}
+    for name in (*config.rewards, *config.watched):
+        module = load_module(config.checkpoints / name, device)
+        if not isinstance(module, RewardModel | SpmReward):
+            raise ValueError(f"{config.checkpoints / name} holds a {type(module).__name__}, which is no reward.")
+        found[name] = module
+    if len({module.reads for module in found.values()}) > 1:
+        told = ", ".join(f"{name} by {module.reads}" for name, module in found.items())
+        raise ValueError(f"the rewards read text by different encoders: {told}. Choose rewards of one encoder.")
+    return found
+
+
+def joined(config: Align, rewards: Mapping[str, RewardModel | SpmReward]) -> Reward:
+    """One reward, or the mean of several."""
+    trained, watched = ([rewards[name] for name in names] for names in (config.rewards, config.watched))
     return EnsembleReward(trained, watched) if len(trained) + len(watched) > 1 else trained[0]
 
 
 def prompt_batches(
-    motions: MotionSet, encoder: TextEncoder, align: AlignConfig, device: torch.device, reward: Reward
+    motions: MotionSet,
+    encoder: TextEncoder,
+    align: AlignConfig,
+    device: torch.device,
+    reward: Reward,
+    seen_by: TextEncoder | None = None,
 ) -> Callable[[int], AlignBatch]:
     """Update -> its prompts, with the lengths of the motions they describe; a pure function of (seed, update).
 
     With a realism term each prompt fills two rows, and the reward embeds its real motion. ValueError if it can't.
+    seen_by: the reward's text encoder, where it isn't the model's.
     """
     embed = embedding_reward(reward).embed_motion if align.guards.realism_weight else None
     order = np.argsort(motions.lengths, kind="stable")
@@ -147,23 +203,30 @@ def prompt_batches(
         rows = order[start + rng.choice(spread, size // takes, replace=False)]
         captions = [motions.captions[i][rng.integers(0, len(motions.captions[i]))] for i in rows]
         text = encoder.encode(captions).to(device)
+        rewarded = seen_by and seen_by.encode(captions).to(device)
         lengths = torch.from_numpy(motions.lengths[rows]).to(device)
         if embed is None:
-            return AlignBatch(text, lengths)
+            return AlignBatch(text, lengths, reward_text=rewarded)
         with torch.no_grad():
             real = embed(*to_tensors(motions, rows, device))
+        twice = torch.arange(len(rows)).repeat_interleave(2)
         return AlignBatch(
-            text.select(torch.arange(len(rows)).repeat_interleave(2)),
+            text.select(twice),
             *(x.repeat_interleave(2, 0) for x in (lengths, real)),
+            reward_text=rewarded and rewarded.select(twice),
         )
 
     return batch
 
 
-def held_out_batch(motions: MotionSet, encoder: TextEncoder, count: int, device: torch.device) -> AlignBatch | None:
+def held_out_batch(
+    motions: MotionSet, encoder: TextEncoder, count: int, device: torch.device, seen_by: TextEncoder | None = None
+) -> AlignBatch | None:
     """Validation prompts spread over the set; None where count is 0."""
     if count == 0:
         return None
     rows = np.linspace(0, len(motions) - 1, min(count, len(motions))).astype(int)
     captions = [motions.captions[i][0] for i in rows]
-    return AlignBatch(encoder.encode(captions).to(device), torch.from_numpy(motions.lengths[rows]).to(device))
+    lengths = torch.from_numpy(motions.lengths[rows]).to(device)
+    rewarded = seen_by and seen_by.encode(captions).to(device)
+    return AlignBatch(encoder.encode(captions).to(device), lengths, reward_text=rewarded)

@@ -22,9 +22,9 @@ from core.data.dataset import MotionSet, SetConfig, load_set
 from core.diffusion.rollout import SamplerConfig, sample_motions
 from core.metrics.retrieval import matching_distances
 from core.models.card import write_card
-from core.models.checkpoint import add_adapters, load_diffusion, load_judge, load_module
+from core.models.checkpoint import add_adapters, averaged, load_diffusion, load_judge, load_module
 from core.motion.files import atomic_write
-from core.text.encoder import load_text_encoder
+from core.text.encoder import TextEncoder, encoder_of, reward_encoder
 from core.train.loop import pick_device
 
 log = logging.getLogger(__name__)
@@ -48,8 +48,10 @@ class AlignReport:
 def main(arguments: list[str]) -> None:
     """Parse and run."""
     config = tyro.cli(AlignReport, args=arguments, prog="python -m core align-report")
-    motions = load_set(config.archive, SetConfig(config.split, 300))
-    print(run(config, motions))
+    if members := averaged(config.checkpoints / config.name):
+        told = f"{config.checkpoints / config.name} is an average."
+        raise ValueError(f"{told} Report on its members with --name: {', '.join(members)}.")
+    print(run(config, load_set(config.archive, SetConfig(config.split, 300))))
 
 
 def run(config: AlignReport, motions: MotionSet) -> str:
@@ -98,14 +100,19 @@ class _Observer:
         self.scale = training.get("keep", 1.0) * align["lora_alpha"] / rank if rank else None
         self.sampler, device = config.sampler, pick_device(config.device)
         self.base = load_diffusion(config.checkpoints, device, training.get("base", "base"))
-        self.encoder = getattr(self.base, "text_encoder", None) or load_text_encoder("minilm", device)
-        self.reward = EnsembleReward([load_module(config.checkpoints / name, device) for name in training["rewards"]])
-        self.unseen = {name: load_module(config.checkpoints / name, device) for name in config.unseen}
+        self.encoder = encoder_of(self.base, device)
+        trained: Any = [load_module(config.checkpoints / name, device) for name in training["rewards"]]
+        self.reward, self.reads = EnsembleReward(trained), self._encoder_of(trained[0], device)
+        unseen: Any = {name: load_module(config.checkpoints / name, device) for name in config.unseen}
+        self.unseen = {name: (reward, self._encoder_of(reward, device)) for name, reward in unseen.items()}
         self.judge = judge_functions(load_judge(config.checkpoints, device))
         rows = np.linspace(0, len(motions) - 1, min(config.prompts, len(motions))).astype(int)
         self.captions = [motions.captions[i][0] for i in rows]
         self.frames = [int(motions.lengths[i]) for i in rows]
         self.text = self.judge.text(self.captions)
+
+    def _encoder_of(self, reward: Any, device: str) -> TextEncoder:
+        return reward_encoder(self.encoder, reward.reads, device) or self.encoder
 
     def look(self, update: int, policy: Path | None) -> Look:
         """Figures of a policy as it would be shipped; None is the base."""
@@ -119,5 +126,5 @@ class _Observer:
         seeds = list(range(len(self.captions)))
         motions = sample_motions(model, self.encoder, self.captions, self.frames, seeds, self.sampler, batch_size=32)
         distances = matching_distances(self.text, self.judge.motion(motions)).round(5).tolist()
-        unseen = {n: mean_reward(r, motions, self.captions, self.encoder) for n, r in self.unseen.items()}
-        return Look(update, mean_reward(self.reward, motions, self.captions, self.encoder), unseen, distances)
+        unseen = {n: mean_reward(r, motions, self.captions, reads) for n, (r, reads) in self.unseen.items()}
+        return Look(update, mean_reward(self.reward, motions, self.captions, self.reads), unseen, distances)

@@ -9,8 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 
-def exit_code(work: Callable[[], object]) -> int:
-    """Do the work, with a log on the console; 1 and one sentence for bad input, 130 when it was interrupted."""
+def exit_code(work: Callable[[], object], resumes: bool = True) -> int:
+    """Do the work, with a log on the console; 1 and one sentence for bad input, 130 when it was interrupted.
+
+    resumes: whether the same command goes on where it was interrupted.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         work()
@@ -18,7 +21,7 @@ def exit_code(work: Callable[[], object]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; run the same command again to go on where it left off", file=sys.stderr)
+        print("stopped" + "; run the same command again to go on where it left off" * resumes, file=sys.stderr)
         return 130
     return 0
 

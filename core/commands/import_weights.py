@@ -16,6 +16,7 @@ from core.models.imports_sizes import ImportOptions
 from core.models.mdm_diffusion import MdmDiffusion
 from core.models.mld.diffusion import MldDiffusion
 from core.motion.files import atomic_write
+from core.run_record import refuse_to_replace
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class ImportWeights:
     files: Annotated[tuple[Path, ...], tyro.conf.Positional]  # one file, or one a network; .safetensors or torch
     name: str | None = None  # folder below checkpoints that is written; None: the kind
     checkpoints: Path = Path("checkpoints")
+    overwrite: bool = False  # replace a checkpoint of that name
     statistics: Path | None = None  # folder with the Mean.npy and Std.npy that the weights were trained with
     options: Annotated[ImportOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=ImportOptions)
 
@@ -46,12 +48,16 @@ def main(arguments: list[str]) -> None:
 
 
 def run(config: ImportWeights) -> str:
-    """Write checkpoints/<name>; returns what to do next, in words. Raises as core.models.imports.import_weights."""
+    """Write checkpoints/<name>; returns what to do next, in words.
+
+    Raises as core.models.imports.import_weights, and ValueError rather than replace a checkpoint.
+    """
     if not config.files:
         raise ValueError("no file was given. Give the published checkpoint's path.")
+    folder = config.checkpoints / (config.name or config.kind)
+    refuse_to_replace(folder, config.overwrite, "Choose a --name, or replace it with --overwrite.")
     model = import_weights(config.kind, config.files, config.statistics, config.options)
     statistics = str(config.statistics) if config.statistics else _stand_in(model, config.checkpoints)
-    folder = config.checkpoints / (config.name or config.kind)
     count = sum(p.numel() for p in model.parameters())
     meta = {"imported": config.kind, "files": [str(f) for f in config.files], "statistics": statistics}
     save_checkpoint(folder, model, {**meta, "parameters": count}, exact=True)
@@ -74,7 +80,7 @@ def _stand_in(model: nn.Module, checkpoints: Path) -> str:
 def _next_step(config: ImportWeights, name: str, model: nn.Module) -> str:
     place = "" if config.checkpoints == ImportWeights.checkpoints else f" --checkpoints {config.checkpoints}"
     if config.kind == "spm":
-        return f"Use it with `python -m core align --base mld --rewards {name}{place}`."
+        return f"Use it with `python -m core align --base mld --rewards {name}{place} --name mld-aligned`."
     if not isinstance(model, MldDiffusion | MdmDiffusion):
         return f"Use it with `python -m core evaluate --evaluator {name} --words glove/{place}`."
     sampler = f"--sampler.guidance-scale {2.5 if config.kind == 'mdm' else 7.5}"  # as published

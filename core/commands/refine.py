@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from collections.abc import Mapping
 
 import tyro
 
 from core.commands.console import ProgressLine
 from core.motion.files import atomic_write
+from core.run_record import refuse_to_replace
 from core.train.refine import Figures, Refine, refine_reward
 
 log = logging.getLogger(__name__)
@@ -23,7 +25,10 @@ ROWS = {
 def main(arguments: list[str]) -> None:
     """Parse, run, print the table and write it beside the weights as retrieval.json."""
     config = tyro.cli(Refine, args=arguments, prog="python -m core refine")
-    report = refine_reward(config, ProgressLine("refining"))
+    made_here = config.data.overwrite or any(config.data.runs.glob(f"refine-{config.folder.name}*/state.pt"))
+    refuse_to_replace(config.folder, made_here, "Choose another --out, or replace it with --data.overwrite.")
+    command = None if config.database else shlex.join(["python", "-m", "core", "refine", *arguments])
+    report = refine_reward(config, ProgressLine("refining"), command)  # without a database's URL and its password
     path = config.folder / "retrieval.json"
     atomic_write(path, lambda file: file.write(json.dumps(report, indent=2).encode()))
     log.info("wrote %s", config.folder)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+
 import tyro
 
 from core.commands.console import ProgressLine
+from core.run_record import refuse_to_replace
 from core.train.run import (
     TrainBase,
     TrainJudge,
@@ -30,4 +33,11 @@ def main(arguments: list[str]) -> None:
         TrainReward: train_reward,
         TrainJudge: train_judge,
     }
-    run[type(config)](config, ProgressLine("training"))  # type: ignore[operator]
+    name = getattr(config, "name", arguments[0])
+    made_here = config.data.overwrite or (config.data.runs / name / "state.pt").exists()
+    options = (
+        "Choose another --name, or replace" if hasattr(config, "name") else "Replace"
+    ) + " it with --data.overwrite."
+    refuse_to_replace(config.data.checkpoints / name, made_here, options)
+    command = shlex.join(["python", "-m", "core", "train", *arguments])
+    run[type(config)](config, ProgressLine("training"), command)  # type: ignore[operator]

@@ -1,6 +1,6 @@
 """What alignment and sampling ask of a model: latent or raw motion, any architecture, any text encoder.
 
-Shapes: B batch, L latent tokens, D latent width, F frames. `text` is whatever the model and the reward understand
+Shapes: B batch, L latent tokens, D latent width, F frames. `text` is whatever the model, or the reward, understands
 (core.text TextFeatures here): tensors, sequences or dataclasses of them with one row a sample.
 """
 
@@ -59,6 +59,11 @@ class Schedule(Protocol):
     @property
     def timesteps(self) -> tuple[int, ...]:
         """Training timestep of every step, descending."""
+        ...
+
+    @property
+    def eta(self) -> float:
+        """Noise that a step adds: 0 = none (ODE), 1 = as much as DDPM."""
         ...
 
     def alpha_bar(self, step: int) -> float:

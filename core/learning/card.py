@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from core.models.card import LICENCE
+from core.models.card import licence, origins
 from core.motion.files import atomic_write
 
 
-def write_card(folder: Path) -> None:
-    """Write folder/card.md from folder/config.json."""
+def write_card(folder: Path, checkpoints: Path) -> None:
+    """Write folder/card.md from folder/config.json; checkpoints: where the model is that it was made from."""
     described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     live = described["live"]
     sections = [
@@ -23,7 +23,7 @@ def write_card(folder: Path) -> None:
         "## Measured",
         _table(described),
         "## Licence",
-        LICENCE,
+        licence(origins(checkpoints / described["config"]["from"])),
         "## Settings",
         "```json\n" + json.dumps(described["training"], indent=2) + "\n```",
     ]

@@ -24,12 +24,25 @@ _HELD_OUT_SEED = 7_000_000
 class PromptBatches:
     """Update -> its prompts, a pure function of (seed, update). Prompts are encoded once."""
 
-    def __init__(self, prompts: list[str], encoder: TextEncoder, size: int, seed: int, device: str) -> None:
-        """prompts: distinct, at least one. A batch repeats prompts where there are fewer than `size`."""
+    def __init__(
+        self,
+        prompts: list[str],
+        encoder: TextEncoder,
+        size: int,
+        seed: int,
+        device: str,
+        seen_by: TextEncoder | None = None,
+    ) -> None:
+        """prompts: distinct, at least one. A batch repeats prompts where there are fewer than `size`.
+
+        seen_by: the reward's text encoder, where it isn't the model's.
+        """
         lengths = np.array([suggested_frames(prompt) for prompt in prompts])
         order = np.argsort(lengths, kind="stable")
         self.lengths = torch.from_numpy(lengths[order]).to(device)
-        self.text = encoder.encode([prompts[i] for i in order]).to(device)
+        ordered = [prompts[i] for i in order]
+        self.text = encoder.encode(ordered).to(device)
+        self.reward_text = seen_by and seen_by.encode(ordered).to(device)
         self.size, self.seed = size, seed
 
     def __call__(self, update: int) -> AlignBatch:
@@ -37,7 +50,9 @@ class PromptBatches:
         spread = min(len(self.lengths), _WINDOW * self.size)
         start = rng.integers(0, len(self.lengths) - spread + 1)
         rows = start + rng.choice(spread, self.size, replace=spread < self.size)
-        return AlignBatch(self.text.select(torch.from_numpy(rows)), self.lengths[rows])
+        chosen = torch.from_numpy(rows)
+        rewarded = self.reward_text and self.reward_text.select(chosen)
+        return AlignBatch(self.text.select(chosen), self.lengths[rows], reward_text=rewarded)
 
 
 def training_prompts(voted: Iterable[str], examples: Path = EXAMPLES) -> list[str]:
@@ -46,14 +61,17 @@ def training_prompts(voted: Iterable[str], examples: Path = EXAMPLES) -> list[st
     return list(dict.fromkeys((*voted, *known)))
 
 
-def held_out_batch(count: int, excluded: list[str], encoder: TextEncoder, device: str) -> AlignBatch | None:
+def held_out_batch(
+    count: int, excluded: list[str], encoder: TextEncoder, device: str, seen_by: TextEncoder | None = None
+) -> AlignBatch | None:
     """`count` prompts of the kind the models know that are not trained on; None where count is 0."""
     if count == 0:
         return None
     drawn = dict.fromkeys(surprise(_HELD_OUT_SEED + i) for i in range(4 * count))
     prompts = [prompt for prompt in drawn if prompt not in set(excluded)][:count]
     lengths = torch.tensor([suggested_frames(prompt) for prompt in prompts], device=device)
-    return AlignBatch(encoder.encode(prompts).to(device), lengths)
+    rewarded = seen_by and seen_by.encode(prompts).to(device)
+    return AlignBatch(encoder.encode(prompts).to(device), lengths, reward_text=rewarded)
 
 
 def suggested_frames(prompt: str) -> int:

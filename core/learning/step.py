@@ -18,7 +18,7 @@ from typing import Any
 import filelock
 import torch
 
-from core.align.config import AlignConfig, GuardConfig
+from core.align.config import AlignConfig, GuardConfig, check_held_out
 from core.align.guards import EnsembleReward
 from core.align.run import AlignResult, AlignRun
 from core.align.run_files import RunFolder
@@ -30,6 +30,7 @@ from core.learning.progress import FILE, MIN_VOTES, Progress
 from core.learning.prompts import PromptBatches, held_out_batch, training_prompts
 from core.learning.versions import VOTES_BUILD_ON, Start, Version, VersionStore
 from core.models.checkpoint import load_diffusion, load_reward, save_adapters
+from core.models.reward import RewardModel
 from core.preference.head import PreferenceReward
 from core.preference.pairs import PreferencePair, vote_pairs
 from core.preference.refine import RefineConfig, refine
@@ -37,7 +38,7 @@ from core.preference.store import PreferenceStore
 from core.preference.types import now
 from core.preference.vectors import VectorFile
 from core.settings import ROOT
-from core.text.encoder import TextEncoder, load_text_encoder
+from core.text.encoder import TextEncoder, encoder_of, load_text_encoder, reward_encoder
 from core.train.curves import plot_curves
 from core.train.loop import choose_precision, pick_device
 
@@ -75,13 +76,19 @@ class LiveConfig:
     annotator: str = ""  # learn from the votes signed with this name; empty: from everyone's
     parent: str = ""  # version to start from; empty: the one in use, if it is not somebody else's taste
     min_votes: int = MIN_VOTES  # fewer are refused
-    held_out_prompts: int = 6  # that the monitors and stop rules look at
+    held_out_prompts: int = 6  # that the monitors and stop rules look at; 0 = none of them
     threads: int = 0  # CPU threads; 0 = half of the cores, the others are the page's
     align: AlignConfig = field(default_factory=_live_align)
 
     def __post_init__(self) -> None:
         if self.min_votes < 1:
             raise ValueError(f"min_votes={self.min_votes} must be at least 1.")
+        if self.align.lora_rank < 1:
+            raise ValueError(
+                f"align.lora_rank={self.align.lora_rank}: a version is kept as adapters. Set --align.lora-rank to 1 "
+                "or more."
+            )
+        check_held_out(self.held_out_prompts)
 
 
 def refine_and_align(config: LiveConfig, job: str | None = None) -> Version:
@@ -129,14 +136,14 @@ class _Step:
         pairs = self._pairs()
         start = self.versions.start(self.config.parent or self.versions.parent_for(self.config.annotator))
         self.device = _prepare_process(self.config)
-        encoder = load_text_encoder("minilm", self.device)
+        votes_encoder = load_text_encoder(RewardModel.reads, self.device)
         self.progress.report("load", 0.5)
         self.model = load_diffusion(self.config.checkpoints, self.device, start.base)
         self.schedule = self._schedule()
         self._ended("load")
-        reward = self._refine(pairs, encoder)
+        reward = self._refine(pairs, votes_encoder)
         self._ended("refine")
-        result = self._align(start, reward, [pair.prompt for pair in pairs], encoder)
+        result = self._align(start, reward, [pair.prompt for pair in pairs])
         self._ended("align")
         self._save(start, reward, result, len(pairs))
 
@@ -167,13 +174,15 @@ class _Step:
         self.progress.report("refine", 1.0, learnt=reward.explain())
         return reward
 
-    def _align(self, start: Start, reward: PreferenceReward, voted: Sequence[str], encoder: TextEncoder) -> AlignResult:
+    def _align(self, start: Start, reward: PreferenceReward, voted: Sequence[str]) -> AlignResult:
         config, prompts = self.align_config(start), training_prompts(voted)
         files = RunFolder(self.work / "align", config)
-        held_out = held_out_batch(self.config.held_out_prompts, prompts, encoder, self.device)
+        encoder = encoder_of(self.model, self.device)
+        seen_by = reward_encoder(encoder, reward.base.reads, self.device)
+        held_out = held_out_batch(self.config.held_out_prompts, prompts, encoder, self.device, seen_by)
         watched = EnsembleReward([reward], [reward.base])
         run = AlignRun(self.model, watched, self.schedule, config, files, held_out, start.scaled(_scale(config)))
-        batches = PromptBatches(prompts, encoder, config.batch, config.seed, self.device)
+        batches = PromptBatches(prompts, encoder, config.batch, config.seed, self.device, seen_by)
         if run.watch is not None:
             self._tell(0.0, run.watch.rules.baseline)
         while run.update < config.updates and run.stopped is None:
@@ -216,7 +225,7 @@ class _Step:
         save_adapters(self.work, result.adapters, scale, meta, start.base, self.config.checkpoints)
         reward.save(self.work / "reward", {"job": self.job})
         plot_curves(self.work / FILE, self.work / "curves.png")
-        write_card(self.work)
+        write_card(self.work, self.config.checkpoints)
         self.progress.report("save", 1.0)
 
 

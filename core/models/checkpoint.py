@@ -52,8 +52,11 @@ DiffusionModel = LatentDiffusion | WholeModel
 MAKE_COMMANDS = {
     "vae": "python -m core train vae",
     "base": "python -m core train base",
-    "aligned": "python -m core align --method easytune",
+    "aligned": "python -m core align-average aligned-a aligned-b",  # as shipped; what makes those two is on its card
+    "aligned-a": "python -m core align --name aligned-a",
+    "aligned-b": "python -m core align --name aligned-b",
     "reward": "python -m core train reward",
+    "reward-b": "python -m core train reward --name reward-b --loop.seed 21",
     "reward-spl": "python -m core refine",
     "judge": "python -m core train judge",
     "mdm": "python -m core train mdm",
@@ -220,6 +223,12 @@ def read_adapters(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]
     if described.get("architecture") != "LowRank":
         raise ValueError(f"{folder} holds no low-rank adapters. Align with --lora-rank above 0.")
     return described, tensors
+
+
+def averaged(folder: Path) -> tuple[str, ...]:
+    """Names of the alignments whose mean a checkpoint folder holds; none where it is something else or not there."""
+    path = folder / "config.json"
+    return tuple(json.loads(path.read_text()).get("averaged", ())) if path.is_file() else ()
 
 
 def fingerprint(folder: Path) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from core.models.layers import EncoderLayer, length_mask, neighbours, sinusoid
 from core.motion.skeleton import N_FEATURES
-from core.text.encoder import TextFeatures
+from core.text.features import TextFeatures, check_width
 
 PATCH = 4  # frames per token of the motion side
 
@@ -36,6 +36,7 @@ class RewardConfig:
 class RewardModel(nn.Module):
     """Two transformers and a cosine; see the module docstring."""
 
+    reads = "minilm"  # the text encoder whose features it knows
     feature_mean: Tensor  # (263,) over the training set
     feature_std: Tensor  # (263,), one spread per group of features
 
@@ -64,7 +65,8 @@ class RewardModel(nn.Module):
         return F.normalize(_masked_mean(self.motion_out(h), mask).float(), dim=-1)
 
     def embed_text(self, text: TextFeatures) -> Tensor:
-        """Token features -> unit embeddings (B, E)."""
+        """Token features -> unit embeddings (B, E); ValueError for text of another encoder."""
+        check_width(text, self.config.text_dim, self.reads)
         steps = torch.arange(text.tokens.shape[1], device=text.tokens.device)
         h = self.text_in(text.tokens) + sinusoid(steps, self.config.width)
         for layer in self.text_layers:

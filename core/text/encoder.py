@@ -177,6 +177,16 @@ def minilm_folder() -> Path:
     return Path(next(iter(spec.submodule_search_locations))) / "model"
 
 
+def encoder_of(model: object, device: str | torch.device = "cpu") -> TextEncoder:
+    """The encoder of a model's captions: its own, which a published model brings, or the default one."""
+    return getattr(model, "text_encoder", None) or load_text_encoder(device=device)
+
+
+def reward_encoder(encoder: TextEncoder, reads: str, device: str | torch.device = "cpu") -> TextEncoder | None:
+    """The encoder called `reads`, for the captions a reward sees; None where the model's `encoder` is that one."""
+    return None if reads == encoder.name else load_text_encoder(reads, device)
+
+
 def load_text_encoder(name: str = "minilm", device: str | torch.device = "cpu") -> TextEncoder:
     """The encoder called `name`; weights load at first use. ValueError for an unknown name, naming those available."""
     from core.text.named import NAMED, NamedTextEncoder  # it builds on this module

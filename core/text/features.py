@@ -67,6 +67,15 @@ class TextFeatures:
         )
 
 
+def check_width(text: TextFeatures, width: int, encoder: str) -> None:
+    """ValueError where the tokens are not of the width that a reward knows, being of another text encoder."""
+    if text.tokens.shape[-1] != width:
+        raise ValueError(
+            f"text tokens have {text.tokens.shape[-1]} numbers, this reward knows {width}. "
+            f"Encode its captions with {encoder}, or import it with the text encoder that it was trained with."
+        )
+
+
 class CaptionCache:
     """Token features of many captions on the CPU. Row i belongs to `captions[i]`.
 

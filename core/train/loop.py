@@ -3,7 +3,8 @@
 A Task says what a batch is, what it costs and how it is validated. A batch is a pure function of (step, process), so
 resuming needs no data cursor. What is left out of the textbook: epochs.
 
-Files in the run folder: state.pt (to resume), metrics.jsonl, curves.png, run.json (the resolved configuration).
+Files in the run folder: state.pt (to resume), metrics.jsonl, curves.png, run.json (the resolved configuration, what it
+was made from, and its history: settings that changed on the way).
 """
 
 from __future__ import annotations
@@ -22,10 +23,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from core.align.processes import current_processes
 from core.motion.files import atomic_write
+from core.run_record import differences, plain, refuse_other_run
 from core.train.curves import cut_metrics, plot_curves
 
 log = logging.getLogger(__name__)
+# settings without which the saved weights, or the data they have seen, would be others
+_FIXED = ("model", "width", "made_from", "data.train_items", "loop.seed", "near_pools", "near_size")
 Callback = Callable[[int, int, dict[str, float]], None]
 
 
@@ -112,7 +117,8 @@ def learning_rate_at(step: int, config: LoopConfig) -> float:
 class Trainer:
     """Runs one Task to the end of LoopConfig.steps, from where the run folder left off.
 
-    resolved: what run.json holds. Raises ValueError when the folder holds the state of another model.
+    resolved: what run.json holds. A run may go on for more steps, at another learning rate or with other losses, which
+    is logged and kept in run.json; ValueError when the folder holds a run of another model, data or seed.
     """
 
     def __init__(self, task: Task, config: LoopConfig, folder: Path, resolved: dict[str, Any]) -> None:
@@ -122,19 +128,18 @@ class Trainer:
             torch.set_num_threads(config.threads)
         self.task, self.config, self.folder = task, config, folder
         device = pick_device(config.device)
-        precision, reason = choose_precision(config.precision, device)
-        self.accelerator = Accelerator(mixed_precision=precision, cpu=device == "cpu")
+        kind = device.partition(":")[0]  # cuda of cuda:1
+        precision, reason = choose_precision(config.precision, kind)
+        self.accelerator = Accelerator(mixed_precision=precision, cpu=kind == "cpu")
         log.info("training on %s in %s", self.accelerator.device, reason)
         optimizer = torch.optim.AdamW(
             task.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99),
-            fused=device in ("cpu", "cuda"),
+            fused=kind in ("cpu", "cuda"),
         )  # fmt: skip
         self.model, self.optimizer = self.accelerator.prepare(task.model, optimizer)
         self.ema = AveragedModel(task.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=False)
         self.step, self.seconds = 0, 0.0
-        if self.accelerator.is_main_process:
-            atomic_write(folder / "run.json", lambda f: f.write(json.dumps(resolved, indent=2, default=str).encode()))
-        self._resume()
+        self._resume(plain(resolved))
 
     def run(self, callback: Callback | None = None) -> nn.Module:
         """Train to the end; returns the averaged model in eval mode. The callback may raise to cancel.
@@ -213,13 +218,38 @@ class Trainer:
         }
         atomic_write(self.folder / "state.pt", lambda file: torch.save(state, file))
 
-    def _resume(self) -> None:
+    def _resume(self, record: dict[str, Any]) -> None:
         path = self.folder / "state.pt"
         if path.exists():
+            changed = self._changes(record)
             self._load(path)
             log.info("resumed %s at step %d", path, self.step)
+            record["history"] = self._history(changed)
         if self.accelerator.is_main_process:
+            atomic_write(self.folder / "run.json", lambda file: file.write(json.dumps(record, indent=2).encode()))
             cut_metrics(self.folder / "metrics.jsonl", self.step)
+
+    def _recorded(self) -> dict[str, Any]:
+        path = self.folder / "run.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def _changes(self, record: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Dotted name -> (old, new) of settings that changed since the run was left; raises for those that can't."""
+        old = self._recorded()
+        if "made_from" not in old:
+            log.warning("%s does not say what it was made from; it goes on with what is there now", self.folder)
+        changed = differences(old, record)
+        fixed = {name: both for name, both in changed.items() if any(f".{part}." in f".{name}." for part in _FIXED)}
+        refuse_other_run(self.folder, fixed)
+        return changed
+
+    def _history(self, changed: dict[str, tuple[Any, Any]]) -> list[dict[str, Any]]:
+        """What was trained with other settings, and until which step."""
+        history = self._recorded().get("history", [])
+        if not changed:
+            return history
+        log.warning("from step %d on: %s", self.step, ", ".join(f"{k} {a!r} -> {b!r}" for k, (a, b) in changed.items()))
+        return [*history, {"until_step": self.step, **{name: old for name, (old, _) in changed.items()}}]
 
     def _load(self, path: Path) -> None:
         try:
@@ -235,14 +265,16 @@ class Trainer:
 
 
 def pick_device(device: str) -> str:
-    """'auto' -> cuda, mps or cpu, the first that is there; ValueError for one that is asked for and absent."""
+    """'auto' -> cuda, mps or cpu, the first that is there; ValueError for one that is asked for and absent.
+
+    Under `accelerate launch` or `torchrun` each process gets its own, such as cuda:1.
+    """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device == "auto":
-        return next(name for name, there in available.items() if there)
-    if device not in available or not available[device]:
+    if device != "auto" and not available.get(device, False):
         there = [name for name, is_there in available.items() if is_there]
         raise ValueError(f"device={device!r} is not available here. Choose auto or one of {there}.")
-    return device
+    given = current_processes(device).device
+    return given or (next(name for name, there in available.items() if there) if device == "auto" else device)
 
 
 def config_of(*parts: Any) -> dict[str, Any]:

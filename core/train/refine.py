@@ -60,8 +60,8 @@ class Refine:
 Figures = dict[str, dict[str, float]]  # "before" and "after" -> what retrieval_figures measures
 
 
-def refine_reward(config: Refine, callback: Callback | None = None) -> dict[str, Figures]:
-    """Train, write config.folder, and return split -> figures.
+def refine_reward(config: Refine, callback: Callback | None = None, command: str | None = None) -> dict[str, Figures]:
+    """Train, write config.folder, and return split -> figures. command: what its card shall say made it.
 
     Resumes from runs/refine-<name of the folder>, with votes from one that is named after them too: new votes start
     anew. Raises FileNotFoundError or ValueError as load_module, load_set and load_votes do.
@@ -80,9 +80,10 @@ def refine_reward(config: Refine, callback: Callback | None = None) -> dict[str,
     model = _load(data.checkpoints / config.name, pick_device(loop.device)).requires_grad_(True)
     run = f"refine-{config.folder.name}" + (f"-{votes.digest}" if votes else "")
     task = SplTask(model, train, held_out, cache, loop.batch_size, loop.seed, config.spl, votes)
-    trained, minutes = run_task(run, task, config, callback)
+    trained, minutes = run_task(run, task, config, callback, data.checkpoints / config.name)
     interpolate(trained, shipped, config.keep)
-    command = f"refine --name {config.name} --loop.seed {loop.seed}" + (f" --votes {config.votes}" if votes else "")
+    typed = f"python -m core refine --name {config.name} --loop.seed {loop.seed}"
+    command = command or typed + (f" --votes {config.votes}" if votes else "")
     save_trained(config.folder.name, task, config, trained, minutes, command, config.folder)
     refined = cast(RewardModel, trained)
     report = {"val": _before_and_after(shipped, refined, held_out, cache)}

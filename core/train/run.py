@@ -11,14 +11,16 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from core.align.processes import current_processes
 from core.data.dataset import MotionSet, SetConfig, load_set
 from core.models.card import write_card
-from core.models.checkpoint import load_vae, save_checkpoint
+from core.models.checkpoint import fingerprint, load_vae, save_checkpoint
 from core.models.denoiser import Denoiser, DenoiserConfig
 from core.models.judge import WORD, Judge, JudgeConfig
 from core.models.mdm_diffusion import MdmDiffusion, MdmDiffusionConfig
 from core.models.reward import RewardConfig, RewardModel
 from core.models.vae import MotionVae, VaeConfig, VaeLossWeights, latent_lengths
+from core.run_record import content
 from core.text.encoder import CaptionCache, load_text_encoder
 from core.train.loop import Callback, LoopConfig, Task, Trainer, config_of, pick_device
 from core.train.mdm_task import MdmTask
@@ -45,6 +47,7 @@ class DataConfig:
     runs: Path = Path("runs")  # resumable state, metrics.jsonl and curves.png, one folder a model
     train_items: int = 30_000  # composed items drawn on top of the plain clips
     val_items: int = 300
+    overwrite: bool = False  # replace a checkpoint that no run in `runs` has made
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class TrainBase:
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(steps=7000, batch_size=64, learning_rate=6e-4, ema=0.999)
     )
+    name: str = "base"  # folder below checkpoints and runs
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class TrainMdm:
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(steps=3200, batch_size=64, learning_rate=8e-4, warmup=200, ema=0.998)
     )
+    name: str = "mdm"  # folder below checkpoints and runs
 
 
 @dataclass(frozen=True)
@@ -145,9 +150,15 @@ def encode_set(vae: MotionVae, motions: MotionSet) -> list[Tensor]:
     return out
 
 
-def run_task(name: str, task: Task, config: TrainConfig, callback: Callback | None) -> tuple[nn.Module, float]:
-    """Train in runs/<name>; the averaged model and the minutes it took, earlier runs of the same folder included."""
-    trainer = Trainer(task, config.loop, config.data.runs / name, config_of(config))
+def run_task(
+    name: str, task: Task, config: TrainConfig, callback: Callback | None, *origins: Path
+) -> tuple[nn.Module, float]:
+    """Train in runs/<name>; the averaged model and the minutes it took, earlier runs of the same folder included.
+
+    origins: checkpoint folders that the training builds on.
+    """
+    made_from = {"archive": content(config.data.archive), **{folder.name: fingerprint(folder) for folder in origins}}
+    trainer = Trainer(task, config.loop, config.data.runs / name, config_of(config) | {"made_from": made_from})
     return trainer.run(callback), round(trainer.seconds / 60, 1)
 
 
@@ -160,7 +171,12 @@ def save_trained(
     command: str | None = None,
     folder: Path | None = None,
 ) -> None:
-    """Write a checkpoint with its card: checkpoints/<name>, or another folder; `command` is "train <name>" if None."""
+    """Write a checkpoint with its card: checkpoints/<name>, or another folder. command: what the card says made it.
+
+    Of several processes only one writes.
+    """
+    if not current_processes(config.loop.device).writes:
+        return
     folder = folder or config.data.checkpoints / name
     with torch.no_grad():
         validation = {k: round(v, 5) for k, v in task.validate(trained).items()}
@@ -172,12 +188,16 @@ def save_trained(
         "device": device.type,
         "note": config.loop.note or None,
     }
-    meta = {**facts, "validation": validation, "training": config_of(config)}
+    command = command or f"python -m core train {name}"
+    meta = {**facts, "command": command, "validation": validation, "training": config_of(config)}
     save_checkpoint(folder, trained, meta)
-    write_card(folder, f"python -m core {command or f'train {name}'}")
+    write_card(folder, command)
 
 
-def train_vae(config: TrainVae, callback: Callback | None = None) -> None:
+# Each of the following trains one model; command: the line that was typed, for the card.
+
+
+def train_vae(config: TrainVae, callback: Callback | None = None, command: str | None = None) -> None:
     """Writes checkpoints/vae. Resumes from runs/vae."""
     loop = config.loop
     torch.manual_seed(loop.seed)
@@ -186,7 +206,7 @@ def train_vae(config: TrainVae, callback: Callback | None = None) -> None:
     task = VaeTask(model, train, val, loop.batch_size, loop.seed, config.loss)
     trained, minutes = run_task("vae", task, config, callback)
     _measure_latents(cast(MotionVae, trained), train)
-    save_trained("vae", task, config, trained, minutes)
+    save_trained("vae", task, config, trained, minutes, command)
 
 
 @torch.no_grad()
@@ -204,8 +224,8 @@ def _measure_latents(vae: MotionVae, train: MotionSet) -> None:
     vae.latent_std.copy_((square / n - (total / n) ** 2).clamp_min(1e-8).sqrt())
 
 
-def train_base(config: TrainBase, callback: Callback | None = None) -> None:
-    """Writes checkpoints/base. Needs checkpoints/vae. Resumes from runs/base."""
+def train_base(config: TrainBase, callback: Callback | None = None, command: str | None = None) -> None:
+    """Writes checkpoints/<name>. Needs checkpoints/vae. Resumes from runs/<name>."""
     loop = config.loop
     torch.manual_seed(loop.seed)
     train, val = motion_sets(config.data)
@@ -215,11 +235,12 @@ def train_base(config: TrainBase, callback: Callback | None = None) -> None:
     sets = [LatentSet(encode_set(vae, motions), CaptionTable(motions, cache)) for motions in (train, val)]
     null = load_text_encoder().encode([""])
     task = BaseTask(Denoiser(config.model).to(device), sets[0], sets[1], null, loop.batch_size, loop.seed)
-    save_trained("base", task, config, *run_task("base", task, config, callback))
+    trained = run_task(config.name, task, config, callback, config.data.checkpoints / "vae")
+    save_trained(config.name, task, config, *trained, command)
 
 
-def train_mdm(config: TrainMdm, callback: Callback | None = None) -> None:
-    """Writes checkpoints/mdm. Resumes from runs/mdm. ValueError where the text encoder is not the caption cache's."""
+def train_mdm(config: TrainMdm, callback: Callback | None = None, command: str | None = None) -> None:
+    """Writes checkpoints/<name>. Resumes from runs/<name>. ValueError for another text encoder than the cache's."""
     loop = config.loop
     if config.model.text_encoder != "minilm":
         raise ValueError(f"text_encoder={config.model.text_encoder!r}: training caches hold minilm's features. Use it.")
@@ -229,10 +250,10 @@ def train_mdm(config: TrainMdm, callback: Callback | None = None) -> None:
     pairs = [(motions, CaptionTable(motions, cache)) for motions in (train, val)]
     model = MdmDiffusion(config.model).to(pick_device(loop.device))
     task = MdmTask(model, pairs[0], pairs[1], loop.batch_size, loop.seed)
-    save_trained("mdm", task, config, *run_task("mdm", task, config, callback))
+    save_trained(config.name, task, config, *run_task(config.name, task, config, callback), command)
 
 
-def train_reward(config: TrainReward, callback: Callback | None = None) -> None:
+def train_reward(config: TrainReward, callback: Callback | None = None, command: str | None = None) -> None:
     """Writes checkpoints/<name>. Resumes from runs/<name>."""
     loop = config.loop
     torch.manual_seed(loop.seed)
@@ -240,18 +261,18 @@ def train_reward(config: TrainReward, callback: Callback | None = None) -> None:
     model = RewardModel(config.model).to(pick_device(loop.device))
     cache = caption_cache(config.data, train, val)
     task = RewardTask(model, train, val, cache, loop.batch_size, loop.seed)
-    command = f"train reward --name {config.name} --loop.seed {loop.seed}"
+    command = command or f"python -m core train reward --name {config.name} --loop.seed {loop.seed}"
     save_trained(config.name, task, config, *run_task(config.name, task, config, callback), command)
 
 
-def train_judge(config: TrainJudge, callback: Callback | None = None) -> None:
+def train_judge(config: TrainJudge, callback: Callback | None = None, command: str | None = None) -> None:
     """Writes checkpoints/judge. Resumes from runs/judge."""
     loop = config.loop
     torch.manual_seed(loop.seed)
     train, val = motion_sets(config.data)
     model = Judge(JudgeConfig(vocabulary(train), width=config.width)).to(pick_device(loop.device))
     task = JudgeTask(model, train, val, loop.batch_size, loop.seed)
-    save_trained("judge", task, config, *run_task("judge", task, config, callback))
+    save_trained("judge", task, config, *run_task("judge", task, config, callback), command)
 
 
 def vocabulary(motions: MotionSet) -> tuple[str, ...]:

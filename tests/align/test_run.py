@@ -15,7 +15,10 @@ from safetensors.torch import load_file
 
 from core.align.config import AlignConfig, GuardConfig
 from core.align.guards import EnsembleReward
+from core.align.monitor import HeldOut
+from core.align.processes import Processes
 from core.align.run import align
+from core.align.run_files import RunFolder
 
 ROOT = Path(__file__).parents[2]
 GUARDS = GuardConfig(
@@ -152,6 +155,60 @@ def test_other_settings_need_another_folder(tiny, tmp_path) -> None:
         align(tiny.Diffusion(), tiny.Reward(), tiny.schedule(4), lambda i: tiny.batch(3), CONFIG, tmp_path / "y")
 
 
+def test_noisy_steps_are_monitored_with_noise(tiny, tmp_path) -> None:
+    """Prevents monitors that fail for eta above 0, or look at another sampler than the one that is trained."""
+    model, batch = tiny.Diffusion(), tiny.batch(4)
+    schedule = replace(tiny.schedule(4), eta=1.0)
+    held_out = HeldOut(model, tiny.Reward(), schedule, batch, 1.0, 0)
+    assert torch.equal(held_out.sample(), held_out.sample())
+    assert not torch.allclose(held_out.sample(), replace(held_out, schedule=tiny.schedule(4)).sample())
+    sde = replace(CONFIG, method="easytune-sde", eta=1.0)
+    result = align(model, tiny.Reward(), schedule, lambda i: batch, sde, tmp_path, held_out=batch)
+    assert result.updates == 12 and result.monitors["distance"] > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"eta": 0.0}, "eta=0.0 adds no noise, which easytune-sde is for. Set --eta 1, or choose method easytune"),
+        ({"eta": 1.5}, "eta=1.5 is outside 0-1"),
+        ({"guards": GuardConfig(realism_weight=1.0)}, "realism_weight=1.0 looks at clean motions"),
+        ({"guards": GuardConfig(physical_weight=0.1)}, "physical_weight=0.1 looks at clean motions"),
+    ],
+)
+def test_noise_aware_mode_says_what_it_needs(changes, said) -> None:
+    """Prevents guards that are silently left out, and an SDE mode without noise."""
+    with pytest.raises(ValueError, match=said):
+        replace(CONFIG, **{"method": "easytune-sde", "eta": 1.0, **changes})
+
+
+def test_only_a_noise_aware_reward_is_taken_for_noised_motions(tiny, tmp_path) -> None:
+    """Prevents a run that fails after its first trajectory; an ensemble does not score noised motions either."""
+    sde, schedule = replace(CONFIG, method="easytune-sde", eta=1.0), replace(tiny.schedule(4), eta=1.0)
+    with pytest.raises(ValueError, match="EnsembleReward does not score noised motions, which easytune-sde needs"):
+        align(tiny.Diffusion(), EnsembleReward([tiny.Reward()]), schedule, tiny.batch, sde, tmp_path)
+
+
+def test_one_process_of_several_writes(tiny, tmp_path) -> None:
+    """Prevents two processes that cut or replace each other's files."""
+    start(tiny, tmp_path, replace(CONFIG, updates=3))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"update": 99}\n')
+    other = RunFolder(tmp_path, replace(CONFIG, updates=5), writes=False)
+    state = other.load_state()
+    assert state is not None and state["update"] == 3
+    changed = {path for path in tmp_path.iterdir() if path.read_bytes() != before[path]}
+    assert changed == {tmp_path / "metrics.jsonl"} and '"update": 99' in (tmp_path / "metrics.jsonl").read_text()
+
+
+def test_processes_share_out_whole_pairs() -> None:
+    """Prevents a realism term that takes the motions of two prompts for two of one."""
+    assert [list(Processes(rank, 2).rows(8, together=2)) for rank in (0, 1)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    with pytest.raises(ValueError, match="batch=6 can't be shared out to 2 processes, 2 rows at a time. Choose a mul"):
+        Processes(0, 2).rows(6, together=2)
+
+
 @pytest.mark.parametrize("method", ["easytune", "draft", "terminal-gradient"])
 def test_micro_batches_add_up_to_the_batch(tiny, tmp_path, method) -> None:
     """Rows held at once are a matter of memory and must not change the result."""
@@ -169,7 +226,8 @@ from accelerate import PartialState
 import conftest as tiny
 from core.align.config import AlignConfig, GuardConfig
 from core.align.run import align
-PartialState(cpu=True)
+from core.align.processes import current_processes
+assert current_processes("cpu").device == "cpu" and current_processes("cpu").count == 2
 guards = GuardConfig(anchor_weight=0.01, ema=0.5, physical_weight=0.0, monitor_every=4, max_acceleration_gain=99,
                      max_skating_gain=99, max_distance=99)
 config = AlignConfig(steps=4, last_k=2, updates=6, batch=4, lr=3e-3, lora_rank=2, guards=guards)

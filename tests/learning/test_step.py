@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,11 @@ from core.align.config import GuardConfig
 from core.learning.progress import Progress, fraction, read_rows
 from core.learning.step import LiveConfig, refine_and_align
 from core.learning.versions import VersionStore
+from core.models.checkpoint import save_checkpoint
+from core.models.mdm import MdmConfig
+from core.models.mdm_diffusion import MdmDiffusion, MdmDiffusionConfig
 from core.preference.store import PreferenceStore
+from core.text.features import TextFeatures
 from tests.learning.conftest import QUICK
 
 
@@ -101,6 +106,41 @@ def test_only_one_step_at_a_time(config: LiveConfig, versions: VersionStore, vot
     """Prevents two jobs, of two servers perhaps, that make the same version."""
     with versions.lock(), pytest.raises(ValueError, match="A version is already being made"):
         refine_and_align(config)
+
+
+def test_a_version_with_an_encoder_of_its_own_learns_too(
+    config: LiveConfig, versions: VersionStore, voted: PreferenceStore, tmp_path: Path
+) -> None:
+    """Prevents captions in MiniLM's features for a model that reads another encoder."""
+    torch.manual_seed(0)
+    network = MdmConfig(width=16, ff_width=16, layers=1, heads=2, text_width=512, mask_frames=True)
+    model = MdmDiffusion(MdmDiffusionConfig(network, text_encoder="clip-vit-base-patch32"))
+    checkpoints = tmp_path / "checkpoints"
+    shutil.copytree(config.checkpoints, checkpoints)
+    save_checkpoint(checkpoints / "aligned", model, {})
+    asked: list[str] = []
+
+    class Clip:
+        name = "clip-vit-base-patch32"
+
+        def encode(self, captions: list[str]) -> TextFeatures:
+            asked.extend(captions)
+            tokens = torch.ones(len(captions), 2, 512)
+            return TextFeatures(tokens, tokens[..., 0] > 0, tokens[:, 0])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("core.models.checkpoint.load_text_encoder", lambda *_: Clip())
+        version = refine_and_align(replace(config, checkpoints=checkpoints))
+    assert version.parent == "aligned" and version.monitors and "a person bows" in asked
+
+
+def test_settings_that_can_make_no_version_are_one_sentence(config: LiveConfig) -> None:
+    """Prevents a division by zero, and a diversity of one motion, which stops every step."""
+    with pytest.raises(ValueError, match="align.lora_rank=0: a version is kept as adapters. Set --align.lora-rank to"):
+        replace(config, align=replace(QUICK, lora_rank=0))
+    for count in (1, -1):
+        with pytest.raises(ValueError, match=f"held_out_prompts={count} must be 2 or more"):
+            replace(config, held_out_prompts=count)
 
 
 def test_progress_is_readable_while_it_is_written(tmp_path: Path) -> None:

@@ -75,12 +75,11 @@ def test_every_method_aligns_it(make, method, tmp_path):
     eta = 1.0 if method == "easytune-sde" else 0.0
     schedule = from_diffusers(make_scheduler(SamplerConfig(steps=3), model.schedule), eta)
     batch, config = AlignBatch(text(2), LENGTHS), replace(CONFIG, method=method, eta=eta)
-    held_out = None if eta else batch
     if eta and isinstance(model, MldDiffusion):
         with pytest.raises(ValueError, match="noise-aware mode reads motions of 263 features, x_t has 16: a latent"):
             align(model, spm(), schedule, lambda update: batch, config, tmp_path)
         return
-    result = align(model, spm(), schedule, lambda update: batch, config, tmp_path, held_out)
+    result = align(model, spm(), schedule, lambda update: batch, config, tmp_path, batch)
     after = model.denoiser.state_dict()
     assert result.updates == 1 and all(np.isfinite(value) for value in result.monitors.values())
     assert max(float((after[k] - before[k]).abs().max()) for k in before) > 1e-7

@@ -131,6 +131,60 @@ def test_resolved_configuration_is_written(script, tmp_path) -> None:
     assert json.loads((tmp_path / "run.json").read_text())["LoopConfig"]["warmup"] == 5
 
 
+def record(**changes) -> dict:
+    """What run.json holds of a run: its settings, with some changed, and what it was made from."""
+    loop = {"steps": 40, "seed": 0, "learning_rate": 0.01, **changes.pop("loop", {})}
+    training = {"loop": loop, "model": {"width": 16}, "data": {"archive": "a.npz", "train_items": 9}, **changes}
+    return {"TrainToy": training, "made_from": {"archive": "abc"}}
+
+
+def begin(script, folder: Path) -> None:
+    """A run left after 20 of its 40 steps."""
+    Trainer(script.Toy(), replace(script.CONFIG, steps=20), folder, record()).run()
+
+
+@pytest.mark.parametrize(
+    ("resolved", "named"),
+    [
+        (record(loop={"seed": 1}), "TrainToy.loop.seed=0, not 1"),
+        (record(model={"width": 17}), "TrainToy.model.width=16, not 17"),
+        (record(data={"archive": "a.npz", "train_items": 8}), "TrainToy.data.train_items=9, not 8"),
+        ({**record(), "made_from": {"archive": "def"}}, "made_from.archive='abc', not 'def'"),
+    ],
+)
+def test_a_run_of_other_data_model_or_seed_is_not_continued(script, tmp_path, resolved, named) -> None:
+    """Fails where a run goes on with other data, or its record is overwritten by one that is not true."""
+    begin(script, tmp_path)
+    before = (tmp_path / "run.json").read_text()
+    with pytest.raises(ValueError, match=f"holds a run with {named}.*delete that folder to start anew"):
+        Trainer(script.Toy(), script.CONFIG, tmp_path, resolved)
+    assert (tmp_path / "run.json").read_text() == before
+
+
+def test_changes_on_the_way_are_logged_and_kept(script, tmp_path, caplog) -> None:
+    """Fails where settings change in the middle of a run and nobody can tell afterwards."""
+    begin(script, tmp_path)
+    moved = record(loop={"learning_rate": 0.02}, data={"archive": "b.npz", "train_items": 9})
+    Trainer(script.Toy(), script.CONFIG, tmp_path, moved)
+    assert "from step 20 on: TrainToy.loop.learning_rate 0.01 -> 0.02" in caplog.text
+    Trainer(script.Toy(), script.CONFIG, tmp_path, moved)  # nothing has changed since
+    kept = json.loads((tmp_path / "run.json").read_text())
+    was = {"until_step": 20, "TrainToy.loop.learning_rate": 0.01, "TrainToy.data.archive": "a.npz"}
+    assert kept["history"] == [was] and kept["TrainToy"]["loop"]["learning_rate"] == 0.02
+
+
+@pytest.mark.parametrize("left", ["nothing", "settings"])
+def test_a_run_without_a_record_goes_on_and_says_so(script, tmp_path, caplog, left) -> None:
+    """Fails where runs of an earlier version of this program are lost."""
+    begin(script, tmp_path)
+    if left == "nothing":
+        (tmp_path / "run.json").unlink()
+    else:
+        (tmp_path / "run.json").write_text(json.dumps({"TrainToy": record()["TrainToy"]}))
+    assert Trainer(script.Toy(), script.CONFIG, tmp_path, record()).step == 20
+    assert "does not say what it was made from" in caplog.text
+
+
 def test_learning_rate_warms_up_peaks_and_falls() -> None:
     config = LoopConfig(steps=1000, warmup=100, learning_rate=2.0)
     rates = np.array([learning_rate_at(step, config) for step in range(1001)])

@@ -72,7 +72,7 @@ def trained(data) -> Path:
     train_vae(TrainVae(data, vae, loop=LOOP))
     train_base(TrainBase(data, DenoiserConfig(latent_dim=4, width=16, layers=1, heads=2), LOOP))
     train_reward(TrainReward(data, RewardConfig(width=16, heads=2, motion_layers=1, text_layers=1), LOOP))
-    train_judge(TrainJudge(data, 16, LOOP))
+    train_judge(TrainJudge(data, 16, LOOP), command="python -m core train judge --width 16")
     return data.checkpoints
 
 
@@ -82,6 +82,10 @@ def test_checkpoint_says_how_it_was_made(trained, data, name) -> None:
     (settings,) = described["training"].values()
     assert settings["loop"]["steps"] == 3 and settings["data"]["archive"] == str(data.archive)
     assert described["validation"] and all(np.isfinite(v) for v in described["validation"].values())
+    typed = {"judge": "judge --width 16", "reward": "reward --name reward --loop.seed 0"}.get(name, name)
+    assert f"`python -m core train {typed}` on {data.archive}" in (trained / name / "card.md").read_text()
+    made_from = json.loads((data.runs / name / "run.json").read_text())["made_from"]
+    assert set(made_from) == ({"archive", "vae"} if name == "base" else {"archive"})
     assert (data.runs / name / "curves.png").exists() and (data.runs / name / "metrics.jsonl").exists()
 
 

@@ -33,7 +33,8 @@ class SpmConfig:
     features: int = 263  # HumanML3D feature vector
     latent_tokens: int = 1  # L
     transformer: TransformerConfig = TransformerConfig()
-    text_width: int = 1024  # sentence-T5-large token embeddings
+    text_width: int = 1024  # of a token embedding
+    text_encoder: str = "sentence-t5-large"  # a name of core.text.encoder
 
 
 class Spm(nn.Module):

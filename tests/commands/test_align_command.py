@@ -1,0 +1,175 @@
+"""`python -m core align` on tiny models: what it refuses before it starts, and what it remembers of a run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from core.__main__ import main
+from core.align.config import AlignConfig, GuardConfig
+from core.commands import align as command
+from core.commands.align import Align
+from core.data.motion_set import MotionSet
+from core.models.checkpoint import load_module, save_checkpoint
+from core.models.mld.layers import TransformerConfig
+from core.models.mld.reward import SpmReward
+from core.models.mld.spm import SpmConfig
+from core.text.encoder import TextEncoder, load_text_encoder
+
+GUARDS = GuardConfig(
+    monitor_every=1,
+    realism_weight=1.0,
+    max_skating_gain=99,
+    max_acceleration_gain=99,
+    max_diversity_loss=99,
+    max_distance=1e9,
+)
+ALIGN = AlignConfig(steps=2, last_k=1, updates=2, batch=2, lora_rank=1, save_every=1, keep_every=0, guards=GUARDS)
+SPM = SpmConfig(transformer=TransformerConfig(width=256, ff_width=16, layers=1, heads=2), text_width=384)
+
+
+@pytest.fixture
+def config(live_checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Align:
+    """A copy of the tiny models with a second reward, and a dozen motions in place of an archive."""
+    shutil.copytree(live_checkpoints, tmp_path / "checkpoints")
+    other = load_module(tmp_path / "checkpoints" / "reward-spl")
+    next(other.parameters()).mul_(1.1)
+    save_checkpoint(tmp_path / "checkpoints" / "other", other, {})
+    (tmp_path / "motions.npz").write_bytes(b"motions")
+    rng, captions = np.random.default_rng(0), tuple((f"a person walks {i} steps",) for i in range(12))
+    features = (0.1 * rng.normal(size=(480, 263))).astype(np.float32)
+    motions = MotionSet(features, np.arange(0, 481, 40), captions, ("",) * 12, ("",) * 12)
+    monkeypatch.setattr(command, "load_set", lambda *_: motions)
+    paths = {"archive": tmp_path / "motions.npz", "checkpoints": tmp_path / "checkpoints", "runs": tmp_path / "runs"}
+    return Align("mine", rewards=("reward-spl",), held_out_prompts=2, device="cpu", align=ALIGN, **paths)
+
+
+def described(config: Align) -> dict:
+    return json.loads((config.checkpoints / config.name / "config.json").read_text())
+
+
+def test_a_run_of_something_else_is_not_continued(config: Align) -> None:
+    """Prevents weights half of one base, reward or data and half of another, under a card that names the last."""
+    command.run(config)
+    before = described(config)
+
+    def refused(other: Align, named: str) -> None:
+        with pytest.raises(ValueError, match=f"mine holds a run with {named}.*another name .*or delete that folder"):
+            command.run(other)
+
+    refused(replace(config, rewards=("other",)), "made_from.rewards=")
+    refused(replace(config, watched=("other",)), "made_from.watched=")
+    refused(replace(config, train_items=7), "made_from.train_items=6000, not 7")
+    refused(replace(config, align=replace(ALIGN, lr=1.0)), "lr=5e-05, not 1.0")
+    refused(replace(config, align=replace(ALIGN, guards=replace(GUARDS, ema=0.1))), "guards.ema=0.97, not 0.1")
+    config.archive.write_bytes(b"other motions")
+    refused(config, "made_from.archive=")
+    config.archive.write_bytes(b"motions")
+    base = load_module(config.checkpoints / "base")
+    next(base.parameters()).add_(1.0)
+    save_checkpoint(config.checkpoints / "base", base, {})
+    refused(config, "made_from.base=")
+    assert described(config) == before
+
+
+def test_what_changes_no_weight_may_change(config: Align, tmp_path: Path) -> None:
+    """Prevents a run that can't be prolonged, watched more closely, or found again after its files have moved."""
+    command.run(config)
+    shutil.move(config.checkpoints, tmp_path / "moved")
+    shutil.move(config.archive, tmp_path / "moved.npz")
+    longer = replace(ALIGN, updates=3, save_every=5, keep_every=1, guards=replace(GUARDS, monitor_every=2))
+    moved = replace(config, checkpoints=tmp_path / "moved", archive=tmp_path / "moved.npz", threads=1, align=longer)
+    assert command.run(moved).updates == 3
+
+
+def test_a_run_without_a_record_goes_on_and_says_so(config: Align, caplog: pytest.LogCaptureFixture) -> None:
+    """Prevents runs of an earlier version of this program from being lost."""
+    command.run(config)
+    path = config.runs / "mine" / "config.json"
+    record = json.loads(path.read_text())
+    assert record.pop("made_from")["train_items"] == 6000
+    path.write_text(json.dumps(record))
+    with caplog.at_level(logging.WARNING):
+        assert command.run(replace(config, align=replace(ALIGN, updates=3))).updates == 3
+    assert "does not say what it was made from" in caplog.text
+    assert "made_from" in json.loads(path.read_text())
+
+
+def test_time_of_an_interrupted_run_adds_up(config: Align) -> None:
+    """Prevents a card that tells the time of the last process only."""
+    command.run(config)
+    path = config.runs / "mine" / "state.pt"
+    state = torch.load(path, weights_only=True)
+    assert state["seconds"] > 0
+    torch.save({**state, "seconds": 600.0}, path)
+    command.run(config)
+    assert described(config)["minutes"] >= 10.0
+
+
+def test_a_checkpoint_of_others_is_not_replaced_without_a_word(config: Align) -> None:
+    """Prevents the shipped weights from being lost to a default name; one's own run may be made again."""
+    shipped = replace(config, name="aligned")
+    before = described(shipped)
+    with pytest.raises(ValueError, match="aligned exists already, .*another --name, or replace it with --overwrite"):
+        command.run(shipped)
+    assert described(shipped) == before and not (config.runs / "aligned").exists()
+    command.run(replace(shipped, overwrite=True))
+    assert described(shipped)["updates"] == 2
+    command.run(shipped)
+
+
+def test_a_published_reward_aligns_a_model_that_reads_another_encoder(
+    config: Align, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents `align --base base --rewards spm` from failing: no embeddings, or captions by the wrong encoder."""
+    asked = []
+
+    def named(name: str = "minilm", device: str = "cpu") -> TextEncoder:
+        asked.append(name)
+        return load_text_encoder("minilm", device)
+
+    monkeypatch.setattr("core.text.encoder.load_text_encoder", named)
+    torch.manual_seed(3)
+    save_checkpoint(config.checkpoints / "spm", SpmReward(SPM), {}, exact=True)
+    command.run(replace(config, rewards=("spm",)))
+    assert "sentence-t5-large" in asked and described(config)["updates"] == 2
+
+
+def test_rewards_that_do_not_fit_are_refused_before_the_run(config: Align) -> None:
+    """Prevents raw errors of shapes and missing methods once the models are at work."""
+    save_checkpoint(config.checkpoints / "spm", SpmReward(SPM), {}, exact=True)
+    narrow = SpmReward(replace(SPM, text_width=8, text_encoder="minilm"))
+    save_checkpoint(config.checkpoints / "narrow", narrow, {}, exact=True)
+    for rewards, said in (
+        (("spm", "reward-spl"), "spm by sentence-t5-large, reward-spl by minilm. Choose rewards of one encoder"),
+        (("vae",), "vae holds a MotionVae, which is no reward"),
+        (("narrow",), "text tokens have 384 numbers, this reward knows 8"),
+        ((), "rewards is empty"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            command.run(replace(config, rewards=rewards))
+    noisy = replace(ALIGN, method="easytune-sde", eta=1.0, guards=replace(GUARDS, realism_weight=0.0))
+    with pytest.raises(ValueError, match="RewardModel does not score noised motions"):
+        command.run(replace(config, align=noisy))
+    with pytest.raises(ValueError, match="held_out_prompts=1 must be 2 or more"):
+        replace(config, held_out_prompts=1)
+
+
+def test_an_average_has_no_report(two_members: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prevents a traceback for the shipped `aligned`, which no single run has made."""
+    assert main(["align-report", "--checkpoints", str(two_members), "--archive", "none.npz"]) == 1
+    assert "aligned is an average. Report on its members with --name: aligned-a, aligned-b." in capsys.readouterr().err
+
+
+@pytest.fixture
+def two_members(tmp_path: Path) -> Path:
+    (tmp_path / "aligned").mkdir()
+    (tmp_path / "aligned" / "config.json").write_text(json.dumps({"averaged": {"aligned-a": {}, "aligned-b": {}}}))
+    return tmp_path
