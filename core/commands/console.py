@@ -30,16 +30,18 @@ class ProgressLine:
     """callback(step, total, info) for anything long; writes to stderr, at most ten times a second."""
 
     def __init__(self, what: str) -> None:
-        self.what, self.started, self.shown = what, time.monotonic(), 0.0
+        self.what, self.shown = what, 0.0
+        self.first: tuple[float, int] | None = None  # time and step of the first call: a resumed run starts late
 
     def __call__(self, step: int, total: int, info: Any = None) -> None:
         now = time.monotonic()
+        self.first = began, at = self.first or (now, step)
         if now - self.shown < 0.1 and step < total:
             return
         self.shown = now
-        left = (now - self.started) / max(1, step) * (total - step)
+        left = f", {(now - began) / (step - at) * (total - step) / 60:.1f} min left" if step > at else ""
         values = {k: v for k, v in info.items() if isinstance(v, int | float)} if isinstance(info, dict) else {}
         details = "  ".join(f"{k} {v:.4g}" for k, v in values.items()) if isinstance(info, dict) else str(info or "")
         end = "\n" if step >= total or not sys.stderr.isatty() else "\r"
-        sys.stderr.write(f"{self.what} {step}/{total}, {left / 60:.1f} min left  {details[:100]:<100}{end}")
+        sys.stderr.write(f"{self.what} {step}/{total}{left}  {details[:100]:<100}{end}")
         sys.stderr.flush()

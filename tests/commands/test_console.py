@@ -1,0 +1,21 @@
+"""The progress line of every command."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.commands import console
+
+
+def test_time_left_counts_from_where_a_resumed_run_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Prevents steps of an earlier process from making this one look fast."""
+    clock = iter([100.0, 160.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    report = console.ProgressLine("training")
+    report(3200, 6000)
+    report(3250, 6000, {"loss": 0.5})
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.strip() == "training 3200/6000"
+    assert second.strip() == "training 3250/6000, 55.0 min left  loss 0.5"  # 60 s for 50 steps, 2750 to go
