@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from core import UnavailableError
+
 
 def exit_code(work: Callable[[], object], resumes: bool = True) -> int:
     """Do the work, with a log on the console; 1 and one sentence for bad input, 130 when it was interrupted.
@@ -17,7 +19,7 @@ def exit_code(work: Callable[[], object], resumes: bool = True) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         work()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, UnavailableError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
