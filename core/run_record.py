@@ -1,14 +1,19 @@
-"""What a run was made from: kept in its folder and compared before anything goes on there, or replaces a checkpoint."""
+"""What a run was made from, compared before it goes on; and no checkpoint of another run is lost to it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from core.data.mixture import SUFFIX, read_mixture
+
+log = logging.getLogger(__name__)
 
 
 def content(archive: Path) -> str:
@@ -46,10 +51,26 @@ def refuse_other_run(folder: Path, differing: Mapping[str, tuple[Any, Any]]) -> 
         )
 
 
-def refuse_to_replace(target: Path, made_here: bool, options: str) -> None:
-    """ValueError, as a sentence, for a whole checkpoint folder that another run has made.
+def whole(checkpoint: Path) -> bool:
+    """Whether a folder holds a checkpoint."""
+    return (checkpoint / "config.json").is_file() and (checkpoint / "model.safetensors").is_file()
 
-    made_here: whether a run of one's own, unfinished or not, stands behind the folder. options: how to go on.
+
+def set_aside(target: Path, made_here: bool) -> Path | None:
+    """Copy a checkpoint that another run has made to <name>-before, or -before-2 ..., since this run will replace it.
+
+    made_here: whether a run of one's own, unfinished or not, stands behind the folder; then nothing happens. Returns
+    where the copy is, an earlier one of the same weights included.
     """
-    if not made_here and (target / "config.json").is_file() and (target / "model.safetensors").is_file():
-        raise ValueError(f"{target} exists already, and no run kept here has made it. {options}")
+    if made_here or not whole(target):
+        return None
+    weights, kept, number = (target / "model.safetensors").read_bytes(), target.with_name(f"{target.name}-before"), 1
+    while whole(kept) and (kept / "model.safetensors").read_bytes() != weights:
+        number += 1
+        kept = target.with_name(f"{target.name}-before-{number}")
+    if not whole(kept):
+        unfinished = kept.with_name(f".{kept.name}.{os.getpid()}")
+        shutil.copytree(target, unfinished)
+        unfinished.replace(kept)
+    log.info("%s will be replaced; what it holds stays as %s", target, kept)
+    return kept

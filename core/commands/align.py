@@ -36,7 +36,7 @@ from core.models.checkpoint import (
 from core.models.latent import LatentDiffusion
 from core.models.mld.reward import SpmReward
 from core.models.reward import RewardModel
-from core.run_record import content, refuse_to_replace
+from core.run_record import content, set_aside
 from core.text.encoder import TextEncoder, encoder_of, reward_encoder
 from core.train.curves import plot_curves
 from core.train.loop import Callback, pick_device
@@ -66,7 +66,6 @@ class Align:
     device: str = "auto"
     threads: int = 0  # CPU threads; 0 leaves PyTorch's choice
     keep: float = 1.0  # of the adapters' change that is kept: weights between base and policy (Wortsman et al. 2022)
-    overwrite: bool = False  # replace checkpoints/<name> though no run in runs/<name> has made it
     align: Annotated[AlignConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=shipped)
 
     def __post_init__(self) -> None:
@@ -89,11 +88,9 @@ def run(config: Align, callback: Callback | None = None, command: str = "python 
     """Align and write checkpoints/<name>: adapters, or the whole denoiser where lora_rank is 0.
 
     command: what its card shall say made it. Raises FileNotFoundError or ValueError, as a sentence, for what is missing
-    or does not fit together, and rather than replace a checkpoint that another run has made.
+    or does not fit together. A checkpoint of that name that another run has made stays as <name>-before.
     """
-    folder, target = config.runs / config.name, config.checkpoints / config.name
-    made_here = config.overwrite or (folder / "state.pt").exists()
-    refuse_to_replace(target, made_here, "Choose another --name, or replace it with --overwrite.")
+    folder = config.runs / config.name
     if config.threads:
         torch.set_num_threads(config.threads)
     processes, device = current_processes(config.device), pick_device(config.device)
@@ -107,6 +104,8 @@ def run(config: Align, callback: Callback | None = None, command: str = "python 
     train = load_set(config.archive, SetConfig("train", config.train_items, seed=config.align.seed + 100))
     val = load_set(config.archive, SetConfig("val", 300))
     levels, on = getattr(model, "schedule", SCHEDULER), torch.device(device)
+    if processes.writes:
+        set_aside(config.checkpoints / config.name, made_here=(folder / "state.pt").exists())
     result = align(
         model,
         reward,

@@ -17,7 +17,7 @@ import tyro
 from core.align.adapters import average
 from core.models.card import write_card
 from core.models.checkpoint import averaged, read_adapters, save_adapters
-from core.run_record import refuse_to_replace
+from core.run_record import set_aside
 
 _KEPT = ("command", "updates", "note", "minutes", "parting", "training")  # of each alignment's config.json
 
@@ -30,7 +30,6 @@ class AlignAverage:
     name: str = "aligned"  # folder below checkpoints that is written
     checkpoints: Path = Path("checkpoints")
     rank: int | None = None  # of the mean: the nearest of that rank, a smaller file; None = the sum of the ranks
-    overwrite: bool = False  # replace a checkpoint of that name that is not the average of the same alignments
 
     def __post_init__(self) -> None:
         if len(set(self.of)) < max(2, len(self.of)) or self.name in self.of:
@@ -49,12 +48,8 @@ def main(arguments: list[str]) -> None:
 def run(config: AlignAverage, command: str = "python -m core align-average") -> None:
     """Write checkpoints/<name> with a card that tells of each alignment.
 
-    FileNotFoundError or ValueError, as a sentence, for folders that hold no adapters, or adapters of different bases,
-    and rather than replace another checkpoint.
+    FileNotFoundError or ValueError, as a sentence, for folders that hold no adapters, or adapters of different bases.
     """
-    target = config.checkpoints / config.name
-    made_here = config.overwrite or averaged(target) == config.of
-    refuse_to_replace(target, made_here, "Choose another --name, or replace it with --overwrite.")
     folders = [config.checkpoints / name for name in config.of]
     found = [read_adapters(folder) for folder in folders]
     described = [each for each, _ in found]
@@ -63,6 +58,8 @@ def run(config: AlignAverage, command: str = "python -m core align-average") -> 
     adapters = average([(tensors, float(each["config"]["scale"])) for each, tensors in found], config.rank)
     members = {name: {k: each[k] for k in _KEPT if k in each} for name, each in zip(config.of, described, strict=True)}
     meta: dict[str, Any] = {"command": command, "averaged": members}
+    target = config.checkpoints / config.name
+    set_aside(target, made_here=averaged(target) == config.of)
     save_adapters(target, adapters, 1.0, meta, described[0]["config"].get("from", "base"))
     for name, folder in zip(config.of, folders, strict=True):
         if (folder / "curve.png").exists():

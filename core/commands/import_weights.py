@@ -16,7 +16,7 @@ from core.models.imports_sizes import ImportOptions
 from core.models.mdm_diffusion import MdmDiffusion
 from core.models.mld.diffusion import MldDiffusion
 from core.motion.files import atomic_write
-from core.run_record import refuse_to_replace
+from core.run_record import whole
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,8 @@ def run(config: ImportWeights) -> str:
     if not config.files:
         raise ValueError("no file was given. Give the published checkpoint's path.")
     folder = config.checkpoints / (config.name or config.kind)
-    refuse_to_replace(folder, config.overwrite, "Choose a --name, or replace it with --overwrite.")
+    if whole(folder) and not config.overwrite:
+        raise ValueError(f"{folder} exists already. Choose a --name, or replace it with --overwrite.")
     model = import_weights(config.kind, config.files, config.statistics, config.options)
     statistics = str(config.statistics) if config.statistics else _stand_in(model, config.checkpoints)
     count = sum(p.numel() for p in model.parameters())

@@ -11,7 +11,7 @@ import tyro
 
 from core.commands.console import ProgressLine
 from core.motion.files import atomic_write
-from core.run_record import refuse_to_replace
+from core.run_record import set_aside
 from core.train.refine import Figures, Refine, refine_reward
 
 log = logging.getLogger(__name__)
@@ -25,8 +25,7 @@ ROWS = {
 def main(arguments: list[str]) -> None:
     """Parse, run, print the table and write it beside the weights as retrieval.json."""
     config = tyro.cli(Refine, args=arguments, prog="python -m core refine")
-    made_here = config.data.overwrite or any(config.data.runs.glob(f"refine-{config.folder.name}*/state.pt"))
-    refuse_to_replace(config.folder, made_here, "Choose another --out, or replace it with --data.overwrite.")
+    set_aside(config.folder, made_here=any(config.data.runs.glob(f"refine-{config.folder.name}*/state.pt")))
     command = None if config.database else shlex.join(["python", "-m", "core", "refine", *arguments])
     report = refine_reward(config, ProgressLine("refining"), command)  # without a database's URL and its password
     path = config.folder / "retrieval.json"

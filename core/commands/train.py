@@ -7,7 +7,7 @@ import shlex
 import tyro
 
 from core.commands.console import ProgressLine
-from core.run_record import refuse_to_replace
+from core.run_record import set_aside
 from core.train.run import (
     TrainBase,
     TrainJudge,
@@ -34,10 +34,6 @@ def main(arguments: list[str]) -> None:
         TrainJudge: train_judge,
     }
     name = getattr(config, "name", arguments[0])
-    made_here = config.data.overwrite or (config.data.runs / name / "state.pt").exists()
-    options = (
-        "Choose another --name, or replace" if hasattr(config, "name") else "Replace"
-    ) + " it with --data.overwrite."
-    refuse_to_replace(config.data.checkpoints / name, made_here, options)
+    set_aside(config.data.checkpoints / name, made_here=(config.data.runs / name / "state.pt").exists())
     command = shlex.join(["python", "-m", "core", "train", *arguments])
     run[type(config)](config, ProgressLine("training"), command)  # type: ignore[operator]

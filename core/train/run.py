@@ -47,7 +47,6 @@ class DataConfig:
     runs: Path = Path("runs")  # resumable state, metrics.jsonl and curves.png, one folder a model
     train_items: int = 30_000  # composed items drawn on top of the plain clips
     val_items: int = 300
-    overwrite: bool = False  # replace a checkpoint that no run in `runs` has made
 
 
 @dataclass(frozen=True)

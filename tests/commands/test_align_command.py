@@ -113,16 +113,15 @@ def test_time_of_an_interrupted_run_adds_up(config: Align) -> None:
     assert described(config)["minutes"] >= 10.0
 
 
-def test_a_checkpoint_of_others_is_not_replaced_without_a_word(config: Align) -> None:
-    """Prevents the shipped weights from being lost to a default name; one's own run may be made again."""
+def test_a_checkpoint_of_others_is_kept(config: Align) -> None:
+    """Prevents the shipped weights from being lost to a default name; one's own run made again copies nothing."""
     shipped = replace(config, name="aligned")
     before = described(shipped)
-    with pytest.raises(ValueError, match="aligned exists already, .*another --name, or replace it with --overwrite"):
+    for _ in range(2):
         command.run(shipped)
-    assert described(shipped) == before and not (config.runs / "aligned").exists()
-    command.run(replace(shipped, overwrite=True))
-    assert described(shipped)["updates"] == 2
-    command.run(shipped)
+        assert described(shipped)["updates"] == 2
+    assert described(replace(config, name="aligned-before")) == before
+    assert not list(config.checkpoints.glob("aligned-before-*"))
 
 
 def test_a_published_reward_aligns_a_model_that_reads_another_encoder(

@@ -1,8 +1,7 @@
-"""Commands with default names do not replace the weights that are there, and say what to do."""
+"""Commands with default names lose no weights that are there."""
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from core.__main__ import COMMANDS, RESUMES, main
 from core.commands.align_average import AlignAverage
 from core.commands.align_average import run as average
 from core.models.checkpoint import read_adapters, save_adapters
+from core.run_record import set_aside
 
 
 @pytest.fixture
@@ -21,50 +21,52 @@ def checkpoints(live_checkpoints: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["train", "vae"], "vae exists already, and no run kept here has made it. Replace it with --data.overwrite."),
-        (["train", "base"], "base exists already, .*Choose another --name, or replace it with --data.overwrite."),
-        (
-            ["refine", "--name", "reward"],
-            "reward-spl exists already, .*Choose another --out, or replace it with --data",
-        ),
-    ],
+    ("arguments", "name"), [(["train", "vae"], "vae"), (["refine", "--name", "reward"], "reward-spl")]
 )
-def test_training_does_not_replace_what_is_there(
-    arguments: list[str], said: str, checkpoints: Path, capsys: pytest.CaptureFixture[str]
+def test_what_a_training_replaces_is_kept(
+    arguments: list[str], name: str, checkpoints: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Prevents the shipped weights from being lost to a command from the README."""
     paths = ["--data.checkpoints", checkpoints, "--data.runs", checkpoints / "runs", "--data.archive", "none.npz"]
-    command = [str(word) for word in (*arguments, *paths)]
-    assert main(command) == 1
-    err = capsys.readouterr().err
-    assert re.search(said, err)
-    assert main([*command, "--data.overwrite"]) == 1
-    assert "exists already" not in capsys.readouterr().err
+    for _ in range(2):
+        assert main([str(word) for word in (*arguments, *paths)]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+    for file in ("config.json", "model.safetensors"):
+        assert (checkpoints / f"{name}-before" / file).read_bytes() == (checkpoints / name / file).read_bytes()
+    assert not list(checkpoints.glob(f"{name}-before-*"))
+
+
+def test_each_of_several_is_kept_under_its_own_name(checkpoints: Path) -> None:
+    """Prevents the second replacement from costing what the first one kept."""
+    base, weights = checkpoints / "base", checkpoints / "base" / "model.safetensors"
+    assert set_aside(base, made_here=True) is None and not (checkpoints / "base-before").exists()
+    first = weights.read_bytes()
+    assert set_aside(base, made_here=False) == checkpoints / "base-before"
+    weights.write_bytes(b"other")
+    assert set_aside(base, made_here=False) == checkpoints / "base-before-2"
+    assert (checkpoints / "base-before" / "model.safetensors").read_bytes() == first
+    assert set_aside(checkpoints / "none", made_here=False) is None
 
 
 def test_an_import_does_not_replace_what_is_there(checkpoints: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Prevents the shipped `mdm` from being lost to `import-weights mdm FILE`."""
     command = ["import-weights", "mdm", "none.pt", "--name", "base", "--checkpoints", str(checkpoints)]
     assert main(command) == 1
-    assert "base exists already, " in (err := capsys.readouterr().err) and "or replace it with --overwrite" in err
+    assert "base exists already. " in (err := capsys.readouterr().err) and "or replace it with --overwrite" in err
     assert main([*command, "--overwrite"]) == 1
     assert "none.pt does not exist" in capsys.readouterr().err
 
 
-def test_an_average_replaces_only_itself(checkpoints: Path) -> None:
-    """Prevents the shipped model from being lost to an average of one's own; making it again needs no flag."""
+def test_an_average_keeps_what_it_replaces(checkpoints: Path) -> None:
+    """Prevents the shipped model from being lost to an average of one's own; making it again copies nothing."""
     _, adapters = read_adapters(checkpoints / "aligned")
+    before = (checkpoints / "aligned" / "model.safetensors").read_bytes()
     for name in ("a", "b"):
         save_adapters(checkpoints / name, adapters, 0.02, {"command": f"make {name}"})
-    config = AlignAverage(("a", "b"), checkpoints=checkpoints)
-    with pytest.raises(ValueError, match="aligned exists already, .*another --name, or replace it with --overwrite"):
-        average(config)
-    average(AlignAverage(("a", "b"), checkpoints=checkpoints, overwrite=True))
-    average(config)
-    with pytest.raises(ValueError, match="aligned exists already"):
-        average(AlignAverage(("b", "a"), checkpoints=checkpoints))
+    for _ in range(2):
+        average(AlignAverage(("a", "b"), checkpoints=checkpoints))
+    assert (checkpoints / "aligned-before" / "model.safetensors").read_bytes() == before
+    assert not list(checkpoints.glob("aligned-before-*"))
 
 
 @pytest.mark.parametrize("command", ["train", "generate"])
