@@ -54,5 +54,5 @@ def current_processes(device: str = "auto") -> Processes:
         state.process_index,
         state.num_processes,
         lambda tensor: cast(Tensor, reduce(tensor, "mean")),
-        "cpu" if state.device.type == "cpu" else str(state.device),  # not cpu:0
+        str(state.device).replace("cpu:0", "cpu"),
     )
