@@ -78,7 +78,7 @@ class TrainMdm:
     data: DataConfig = field(default_factory=DataConfig)
     model: MdmDiffusionConfig = field(default_factory=MdmDiffusionConfig)
     loop: LoopConfig = field(
-        default_factory=lambda: LoopConfig(steps=3200, batch_size=64, learning_rate=8e-4, warmup=200, ema=0.998)
+        default_factory=lambda: LoopConfig(steps=6000, batch_size=64, learning_rate=8e-4, warmup=200, ema=0.998)
     )
     name: str = "mdm"  # folder below checkpoints and runs
 
