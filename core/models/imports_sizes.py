@@ -163,7 +163,10 @@ def _mdm(found: Mapping[str, Any], options: ImportOptions) -> MdmDiffusion:
 
 def _spm(found: Mapping[str, Any], options: ImportOptions) -> SpmReward:
     tokens = _vote(found, {"global_motion_token": 0, "global_text_token": 0}, SpmConfig.latent_tokens)
-    return SpmReward(SpmConfig(latent_tokens=tokens, transformer=_transformer(found, "motion_encoder.", options)))
+    transformer, encoder = _transformer(found, "motion_encoder.", options), options.text_encoder
+    return SpmReward(
+        SpmConfig(latent_tokens=tokens, transformer=transformer, text_encoder=encoder or SpmConfig.text_encoder)
+    )
 
 
 def _t2m(found: Mapping[str, Any]) -> T2mJudge:

@@ -343,3 +343,12 @@ def test_statistics_travel_with_the_checkpoint(tmp_path):
     n = torch.tensor([40])
     np.testing.assert_allclose(model.decode(torch.zeros(1, 40, 263), n)[0, 7], mean, atol=1e-6)
     torch.testing.assert_close(model.decode(model.encode(features, n), n), features)
+
+
+def test_a_reward_reads_the_text_encoder_it_was_imported_with(tmp_path):
+    """Prevents captions of another encoder than the one that --text-encoder named."""
+    torch.save(small("spm"), tmp_path / "spm.pt")
+    asked = ["import-weights", "spm", str(tmp_path / "spm.pt"), "--checkpoints", str(tmp_path)]
+    for name, options in (("sentence-t5-large", []), (other := "distilbert-base-uncased", ["--text-encoder", other])):
+        assert main([*asked, "--name", name, *options]) == 0
+        assert load_module(tmp_path / name).reads == name
