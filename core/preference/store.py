@@ -28,7 +28,7 @@ from core.preference.motions import MotionFiles
 from core.preference.types import NOISE, Pair, Take, Vote, check_annotator, check_verdict, now
 
 SCHEMA_VERSION = 1
-_BUSY_TIMEOUT_S = 15.0  # how long a write waits for another process
+_BUSY_TIMEOUT_S = 60.0  # how long a write waits for another process; a starved machine should wait, not fail
 
 _metadata = sa.MetaData()
 _COLUMN_TYPES = {"str": sa.Text, "int": sa.BigInteger, "float": sa.Float(53)}
