@@ -22,8 +22,10 @@ class GuardConfig:
     max_skating_gain: float = 0.25  # ... or skating rises by more than this share
     max_acceleration_gain: float = 0.35  # ... or acceleration
     max_distance: float = 1.0  # ... or mean |x0 - base x0|^2 exceeds this multiple of the base's own variance
+    max_reward_gain: float | None = None  # ... or a trained reward has risen by this much, which is enough
     alarm_patience: int = 2  # ... or ensemble members part in this many checks on end
     alarm_tolerance: float = 0.002  # fall of a member's reward that counts as parting
+    halvings: int = 0  # looks between the last policy that passed and the one that did not, to ship the farthest
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.ema < 1.0:

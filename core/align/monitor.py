@@ -92,11 +92,17 @@ class StopRules:
                 )
         if not now["distance"] <= g.max_distance:
             return f"distance to base {now['distance']:.3g} exceeds {g.max_distance:.3g} of its variance."
+        gain, enough = max(self._gains(now, "reward_")), g.max_reward_gain
+        if enough is not None and gain > enough:
+            return f"the reward has risen by {gain:.3g}, which is enough (limit {enough:.3g})."
         return self._ensemble_alarm(now)
 
+    def _gains(self, now: Mapping[str, float], member: str) -> list[float]:
+        return [now[name] - value for name, value in self.baseline.items() if name.startswith(member)]
+
     def _ensemble_alarm(self, now: Mapping[str, float]) -> str | None:
-        trained = [now[name] - value for name, value in self.baseline.items() if name.startswith("reward_")]
-        gains = trained + [now[name] - value for name, value in self.baseline.items() if name.startswith("watched_")]
+        trained = self._gains(now, "reward_")
+        gains = trained + self._gains(now, "watched_")
         parting = max(trained) > 0 and min(gains) < -self.guards.alarm_tolerance
         self.parted = self.parted + 1 if parting else 0
         if self.parted < self.guards.alarm_patience:

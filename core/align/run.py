@@ -205,6 +205,21 @@ class AlignRun:
                 self.passed = self.policy.state_dict()
             else:
                 logger.warning("stopped at update %d: %s", self.update, self.stopped)
+                self._approach(watch, self.policy.state_dict())
+
+    def _approach(self, watch: Watch, failed: Mapping[str, Tensor]) -> None:
+        """Move `passed` towards a policy that failed, by halves of the way, as far as the stop rules let it."""
+        beyond = failed
+        for _ in range(self.config.guards.halvings):
+            middle = {name: (value + beyond[name]) / 2 for name, value in self.passed.items()}
+            self.policy.load_state_dict(middle)
+            with self.policy.still():
+                figures, stopped = watch.look()
+            if stopped is None:
+                self.passed, self.monitors = middle, figures
+            else:
+                beyond = middle
+        self.policy.load_state_dict(failed)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

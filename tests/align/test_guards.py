@@ -122,6 +122,8 @@ def test_stop_rules_name_what_broke() -> None:
     watching = StopRules(GuardConfig(alarm_patience=1), base | {"watched_0": 0.8})
     assert watching.check(fine | {"watched_0": 0.9, "reward_0": 0.4, "reward_1": 0.4}) is None, "nobody is pleased"
     assert "part" in str(watching.check(fine | {"watched_0": 0.7}))
+    modest = StopRules(GuardConfig(max_reward_gain=0.2), base)
+    assert modest.check(fine) is None and "risen by 0.3, which is enough" in str(modest.check(fine | {"reward_1": 0.8}))
 
 
 def test_anchor_pulls_back_to_the_base(bench) -> None:

@@ -129,6 +129,34 @@ def test_hackable_reward_trips_the_guard(tiny, tmp_path) -> None:
     assert difference(weights, again) == 0.0 and result.stopped is not None
 
 
+def test_halvings_go_on_to_the_limit(tiny, tmp_path) -> None:
+    """Prevents bold updates from ending a short run far before its limit, or beyond it."""
+
+    class Loud:
+        def __call__(self, features, lengths, text):
+            return 3 * features.abs().mean((1, 2))
+
+    gains, limit = [], 0.5
+    loose = GuardConfig(
+        anchor_weight=0.0, ema=0.5, monitor_every=1, max_reward_gain=limit, max_diversity_loss=1e9,
+        max_skating_gain=1e9, max_acceleration_gain=1e9, max_distance=1e9,
+    )  # fmt: skip
+    for halvings in (0, 4):
+        config = replace(CONFIG, updates=200, lr=2e-2, guards=replace(loose, halvings=halvings))
+        folder = tmp_path / str(halvings)
+        weights, result = start(tiny, folder, config, reward=Loud())
+        assert result.stopped is not None and "enough" in result.stopped
+        model = tiny.Diffusion()
+        held_out = HeldOut(model, Loud(), tiny.schedule(4), tiny.batch(8, seed=7), CONFIG.guidance_scale, CONFIG.seed)
+        x0_base = held_out.sample()
+        before = held_out.measure(x0_base, x0_base)["reward_0"]
+        model.denoiser.load_state_dict(weights)
+        gains.append(held_out.measure(held_out.sample(), x0_base)["reward_0"] - before)
+        if halvings:
+            assert result.monitors["reward_0"] - before == pytest.approx(gains[-1], abs=1e-4)
+    assert gains[0] < gains[1] <= limit + 1e-4
+
+
 def test_disagreeing_rewards_raise_the_alarm(tiny, tmp_path) -> None:
     """A watched member that falls while the trained one rises is the cheapest sign of hacking."""
     trained = tiny.Reward()
