@@ -62,7 +62,7 @@ def _live_align() -> AlignConfig:
         alarm_patience=1,
         alarm_tolerance=0.015,
         max_reward_gain=0.8,
-        halvings=2,
+        halvings=3,
     )
     return AlignConfig(steps=10, last_k=5, updates=7, batch=8, lr=4e-4, lora_alpha=6.4, guards=guards)
 
