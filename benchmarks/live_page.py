@@ -75,7 +75,7 @@ def run(config: LivePage) -> dict[str, Any]:
 def vote(config: LivePage, data: Path) -> None:
     """Votes of a simulated person in a fresh store."""
     steps = 2 if config.smoke else 8
-    pool = PoolConfig(30, 4, ("base",), sampler=SamplerConfig(steps, solver="dpm++"))
+    pool = PoolConfig(30, 2, ("base", "aligned"), sampler=SamplerConfig(steps, solver="dpm++"))
     loop = LiveLoop(checkpoints=config.checkpoints, out=config.out, pool=pool, rules=(config.rule,))
     stage, (voted, _) = set_stage(loop), split_prompts(loop, 0)
     pairs: list[PreferencePair] = []

@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import live_loop
+from benchmarks import live_loop, live_page
 from benchmarks.live_loop import LiveLoop, cast_votes, main, markdown, order_accuracy, set_stage, split_prompts, tiny
+from benchmarks.live_page import LivePage
 from benchmarks.pair_buffer import main as buffer_main
 from benchmarks.takes import PoolConfig
 from core.models.checkpoint import save_checkpoint
 from core.models.judge import Judge, JudgeConfig
 from core.models.reward import RewardConfig, RewardModel
+from core.preference.store import PreferenceStore
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +101,11 @@ def test_pair_buffer_runs(checkpoints: Path, tmp_path: Path, capsys: pytest.Capt
     seconds = json.loads((tmp_path / "b.json").read_text())["seconds"]
     assert set(seconds) == {"20", "40"} and all(value > 0 for row in seconds.values() for value in row.values())
     assert "| 40 |" in capsys.readouterr().out
+
+
+def test_the_page_benchmark_votes_as_the_page_does(checkpoints: Path, tmp_path: Path) -> None:
+    """Prevents a live_page that can't make its votes."""
+    live_page.vote(LivePage(votes=6, smoke=True, checkpoints=checkpoints, out=tmp_path), tmp_path / "data")
+    store = PreferenceStore(tmp_path / "data")
+    assert store.counts() == (6, 6)
+    store.close()
