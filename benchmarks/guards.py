@@ -4,8 +4,8 @@
     python -m benchmarks.guards --smoke      # does it run? needs the checkpoints, not the archive
 
 Reward, judge, skating and acceleration of fixed validation prompts beside the base. Writes report.md and rows.json to
---out. What is shipped is the mean of two alignments, of which aligned-a is one. Its row also gives "keep 0.4": a share
-of the change needs no other training.
+--out. What is shipped is the mean of several alignments, of which aligned-a is one. Its row also gives "keep 0.4": a
+share of the change needs no other training.
 """
 
 from __future__ import annotations

@@ -290,8 +290,7 @@ class Engine:
         """How features (F, 263) were made."""
         import torch
 
-        from core.text.encoder import encoder_of
-
+        encoder = getattr(models.diffusion[version], "text_encoder", None) or models.text_encoder
         return Take(
             prompt=request.prompt.strip(),
             seed=seed,
@@ -301,7 +300,7 @@ class Engine:
             solver=request.solver,
             model_version=version,
             weights_sha256=models.weights_sha256[version],
-            text_encoder=encoder_of(models.diffusion[version]).name,
+            text_encoder=encoder.name,
             device=models.device,
             code_version=core.__version__,
             torch_version=torch.__version__,

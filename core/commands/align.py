@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 
 def shipped() -> AlignConfig:
-    """What aligned-a, one of the two alignments whose mean is shipped, was made with."""
+    """What aligned-a, one of the alignments whose mean is shipped, was made with."""
     return AlignConfig(updates=60, lr=1.5e-4, guards=GuardConfig(anchor_weight=0.1, realism_weight=1.0))
 
 

@@ -52,9 +52,7 @@ DiffusionModel = LatentDiffusion | WholeModel
 MAKE_COMMANDS = {
     "vae": "python -m core train vae",
     "base": "python -m core train base",
-    "aligned": "python -m core align-average aligned-a aligned-b",  # as shipped; what makes those two is on its card
-    "aligned-a": "python -m core align --name aligned-a",
-    "aligned-b": "python -m core align --name aligned-b",
+    "aligned": "python -m core align",  # one alignment; the shipped one is a mean of several, which its card tells of
     "reward": "python -m core train reward",
     "reward-b": "python -m core train reward --name reward-b --loop.seed 21",
     "reward-spl": "python -m core refine",

@@ -138,6 +138,7 @@ def test_a_take_names_the_encoder_of_its_model(tmp_path) -> None:
     """Prevents votes whose record says that a published model has read MiniLM's features."""
     models: Any = SimpleNamespace(diffusion={"mdm": SimpleNamespace(text_encoder=MODEL_ENCODER), "base": object()})
     models.weights_sha256, models.device = {"mdm": "0", "base": "1"}, "cpu"
+    models.text_encoder = SimpleNamespace(name="minilm")
     engine, features = Engine(Settings(data_dir=tmp_path)), np.zeros((40, 263), np.float32)
     named = [
         engine._take(models, name, 1, features, Request("a person walks")).text_encoder for name in ("mdm", "base")
