@@ -76,12 +76,20 @@ def untouched(versions: VersionStore) -> bool:
 
 
 def is_alive(pid: int) -> bool:
+    """Whether a thread of this process still runs: until its last one is gone, a process keeps its locks."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+        threads = Path(f"/proc/{pid}/task")
+        return not threads.exists() or any(_runs(thread) for thread in threads.iterdir())
+    except (ProcessLookupError, FileNotFoundError):
         return False
-    state = Path(f"/proc/{pid}/stat")
-    return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def _runs(thread: Path) -> bool:
+    try:
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (ProcessLookupError, FileNotFoundError):  # it ended while it was looked at
+        return False
 
 
 def test_the_page_answers_beside_a_job_and_cancel_leaves_no_trace(
