@@ -50,6 +50,7 @@ class AlignConfig:
     method: str = "easytune"  # a key of core.align.plans.METHODS
     steps: int = 20  # DDIM sampling steps T; 50 in the paper, 20 is as good here at 2.5x less cost
     last_k: int | None = 4  # trained steps, from the end; None = all. A fifth of the steps, as published
+    prefix_stride: int = 1  # ours: steps before the first trained one are walked this many at a time
     share: float = 0.2  # AlignProp: probability that a step keeps its gradient
     guidance_scale: float = 2.5  # classifier-free guidance weight while aligning and sampling; 7.5 in MLD
     updates: int = 150  # batches of prompts; an EasyTune batch makes last_k optimiser steps
@@ -73,7 +74,7 @@ class AlignConfig:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"method={self.method!r} is unknown. Choose one of {', '.join(METHODS)}.")
-        for name in ("steps", "updates", "batch", "save_every"):
+        for name in ("steps", "prefix_stride", "updates", "batch", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
         if self.last_k is not None and not 1 <= self.last_k <= self.steps:
@@ -106,4 +107,4 @@ class AlignConfig:
 
     def plan_options(self) -> PlanOptions:
         """What core.align.plans.make_plan reads."""
-        return PlanOptions(self.steps, self.last_k, self.share)
+        return PlanOptions(self.steps, self.last_k, self.share, prefix_stride=self.prefix_stride)

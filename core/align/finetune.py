@@ -168,6 +168,8 @@ class Finetuner:
         loss, rewards, rows.sampling = rows.x_t.new_zeros(()), [], None
         for step in segment:
             now, x_t = plan[step], rows.x_t
+            if not now.stride:
+                continue
             if now.replay:
                 rows.replay.append((step, x_t.detach()))
             x0_hat, x_prev = self._denoise(rows, x_t, step, now)
@@ -204,7 +206,7 @@ class Finetuner:
         if x_t.requires_grad and now.detach_input:
             x0_hat = x0_hat + (x_t - seen) / sqrt(self.schedule.alpha_bar(step))
         noise = rows.noise() if self.config.eta > 0 else None
-        return x0_hat, self.schedule.previous(x_t, x0_hat, step, noise)
+        return x0_hat, self.schedule.previous(x_t, x0_hat, step, noise, now.stride)
 
     def _value(self, rows: Rows, x0: Tensor) -> tuple[Tensor, Tensor]:
         """Objective and plain reward, (B,) each, of a clean latent."""

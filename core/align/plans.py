@@ -34,6 +34,7 @@ class StepPlan:
     update: bool = False  # backward and optimiser step right here
     replay: bool = False  # after the rollout: pull x0_hat(x_t) along the terminal gradient, then update
     renoised: int = 0  # further one-step samples of the final motion, noised anew (DRaFT-LV)
+    stride: int = 1  # sampling steps that this one covers; 0 = covered by an earlier one
 
     def __post_init__(self) -> None:
         if not self.detach_input and not self.keep_grad:
@@ -137,6 +138,7 @@ class PlanOptions:
     last_k: int | None = None  # trained steps of EasyTune, DRaFT-K, DRTune and terminal gradient; None = all
     share: float = 0.2  # AlignProp's probability of keeping a step
     renoised: int = 2  # DRaFT-LV's extra noisings, as published
+    prefix_stride: int = 1  # sampling steps in one, where nothing is trained yet
 
     @property
     def k(self) -> int:
@@ -157,10 +159,25 @@ METHODS: dict[str, Callable[[PlanOptions, np.random.Generator], Plan]] = {
 
 
 def make_plan(method: str, options: PlanOptions, rng: np.random.Generator) -> Plan:
-    """The plan of one update of `method`; random methods draw from rng. ValueError for an unknown method."""
+    """The plan of one update of `method`; random methods draw from rng. ValueError for an unknown method.
+
+    Steps before the first trained one are walked options.prefix_stride at a time.
+    """
     if method not in METHODS:
         raise ValueError(f"method={method!r} is unknown. Choose one of {', '.join(METHODS)}.")
-    return METHODS[method](options, rng)
+    return hurried(METHODS[method](options, rng), options.prefix_stride)
+
+
+def hurried(plan: Plan, stride: int) -> Plan:
+    """The plan with the steps that only sample, up to the first other one, walked `stride` at a time.
+
+    What is trained, and at which noise, stays as it is; x_t there comes from a coarser DDIM walk.
+    """
+    if stride < 1:
+        raise ValueError(f"prefix_stride={stride} must be at least 1.")
+    prefix = next((i for i, step in enumerate(plan) if step != SAMPLE), len(plan))
+    coarse = [replace(SAMPLE, stride=0 if i % stride else min(stride, prefix - i)) for i in range(prefix)]
+    return (*coarse, *plan[prefix:])
 
 
 def segments(plan: Plan) -> list[range]:

@@ -40,9 +40,9 @@ class DdimSchedule:
         """Training timestep of x_{t-1}; -1 after the last step."""
         return self.timesteps[step + 1] if step + 1 < len(self.timesteps) else -1
 
-    def previous(self, x_t: Tensor, x0_hat: Tensor, step: int, noise: Tensor | None = None) -> Tensor:
-        """x_{t-1} (B, L, D), DDIM eq. (12). noise: needed where eta > 0, ignored otherwise."""
-        now, after = self.alpha_bars[step], self.alpha_bars[step + 1]
+    def previous(self, x_t: Tensor, x0_hat: Tensor, step: int, noise: Tensor | None = None, stride: int = 1) -> Tensor:
+        """x_t (B, L, D) before step `step + stride`, DDIM eq. (12). noise: needed where eta > 0, ignored otherwise."""
+        now, after = self.alpha_bars[step], self.alpha_bars[step + stride]
         eps = (x_t - sqrt(now) * x0_hat) / sqrt(1 - now)
         spread = self.eta * sqrt((1 - after) / (1 - now) * max(0.0, 1 - now / after))
         x_prev = sqrt(after) * x0_hat + sqrt(max(0.0, 1 - after - spread**2)) * eps

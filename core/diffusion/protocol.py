@@ -74,8 +74,8 @@ class Schedule(Protocol):
         """Training timestep of x_{t-1}; -1 after the last step."""
         ...
 
-    def previous(self, x_t: Tensor, x0_hat: Tensor, step: int, noise: Tensor | None = None) -> Tensor:
-        """x_{t-1} after step `step`."""
+    def previous(self, x_t: Tensor, x0_hat: Tensor, step: int, noise: Tensor | None = None, stride: int = 1) -> Tensor:
+        """x_t before step `step + stride`: that many steps in one."""
         ...
 
     def add_noise(self, x0: Tensor, noise: Tensor, step: int) -> Tensor:

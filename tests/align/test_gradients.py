@@ -18,6 +18,7 @@ from core.align.plans import (
     draft_lv,
     drtune,
     easytune,
+    hurried,
     refl,
     terminal_gradient,
 )
@@ -26,6 +27,11 @@ from core.align.plans import (
 def ddim(schedule, x_t, x0_hat, i):
     """The DDIM step in noise form, written independently of the schedule's."""
     now, after = schedule.alpha_bars[i], schedule.alpha_bars[i + 1]
+    return jump(x_t, x0_hat, now, after)
+
+
+def jump(x_t, x0_hat, now, after):
+    """The DDIM step between any two noise levels."""
     eps = (x_t - sqrt(now) * x0_hat) / sqrt(1 - now)
     return sqrt(after) * x0_hat + sqrt(1 - after) * eps
 
@@ -53,6 +59,20 @@ def test_easytune_trajectory_sees_its_own_updates(bench, close) -> None:
         for p, g in zip(fresh.policy.parameters, gradients[0], strict=True):
             p -= 0.5 * g
     close(gradients[1], fresh.gradient_of(-fresh.mean_reward(fresh.x0_hat(x, 1))))
+
+
+def test_a_hurried_prefix_trains_the_same_steps_from_a_coarser_walk(bench, close) -> None:
+    """A stride that trains other steps, forgets the rest of the prefix, or costs the calls that it should save."""
+    b = bench(7)
+    gradients = b.run(hurried(easytune(7, 2), 3))
+    bars, x, calls = b.schedule.alpha_bars, b.x_T, [0, 3]  # steps 0-2 in one, then 3 and 4
+    for i, after in zip(calls, [3, 5], strict=True):
+        x = jump(x, b.x0_hat(x, i), bars[i], bars[after]).detach()
+    assert len(gradients) == 2 and [record.step for record in b.records] == [5, 6]
+    for gradient, i in zip(gradients, (5, 6), strict=True):
+        x0_hat = b.x0_hat(x, i)
+        close(gradient, b.gradient_of(-b.mean_reward(x0_hat)))
+        x = ddim(b.schedule, x, x0_hat, i).detach()
 
 
 def test_methods_agree_at_one_step(bench, close) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from core.align.plans import (
     METHODS,
+    SAMPLE,
     PlanOptions,
     RewardOn,
     StepPlan,
@@ -15,6 +18,7 @@ from core.align.plans import (
     draft_lv,
     drtune,
     easytune,
+    hurried,
     make_plan,
     refl,
     segments,
@@ -60,6 +64,21 @@ def test_random_methods_follow_their_definition() -> None:
     kept = [len(trained(alignprop(50, 0.3, rng))) for _ in range(300)]
     assert 14 < np.mean(kept) < 16
     assert trained(alignprop(50, 0.0, rng)) == [49]
+
+
+def test_a_stride_covers_every_step_once_and_only_where_nothing_is_trained() -> None:
+    """A jump over a trained step, or past the end of the prefix."""
+    for method in METHODS:
+        options = PlanOptions(steps=23, last_k=4)
+        plan = make_plan(method, options, np.random.default_rng(5))
+        fast = make_plan(method, replace(options, prefix_stride=5), np.random.default_rng(5))
+        assert [replace(step, stride=1) for step in fast] == list(plan) and sum(s.stride for s in fast) == len(plan)
+        assert all(step.stride == 1 for step in fast if replace(step, stride=1) != SAMPLE)
+        walked = [i for i, step in enumerate(fast) if step.stride]
+        assert all(b - a == fast[a].stride for a, b in zip(walked, walked[1:], strict=False))
+    assert [step.stride for step in hurried(easytune(9, 2), 3)] == [3, 0, 0, 3, 0, 0, 1, 1, 1]
+    with pytest.raises(ValueError, match="prefix_stride=0 must be at least 1"):
+        hurried(easytune(9, 2), 0)
 
 
 def test_every_method_by_name() -> None:

@@ -50,7 +50,7 @@ class Float32Roots(DdimSchedule):
         alpha_bar = torch.tensor(self.alpha_bars[step], dtype=torch.float32)
         return float(alpha_bar.sqrt()), float((1 - alpha_bar).sqrt())
 
-    def previous(self, x_t, x0_hat, step, noise=None):
+    def previous(self, x_t, x0_hat, step, noise=None, stride=1):
         (alpha, sigma), (alpha_prev, sigma_prev) = self.roots(step), self.roots(step + 1)
         return alpha_prev * x0_hat + sigma_prev * (x_t - alpha * x0_hat) / sigma
 
