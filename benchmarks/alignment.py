@@ -26,7 +26,7 @@ import tyro
 
 from benchmarks.alignment_cost import in_fresh_process, measure_cost
 from benchmarks.alignment_curves import Curve, Exam, make_exam
-from benchmarks.alignment_report import cost_headline, curve_headline, markdown, picture
+from benchmarks.alignment_report import headlines, markdown, picture
 from benchmarks.alignment_setup import Benchmark, World, lasting, load_world, refuse_others, scaled
 from benchmarks.generation import machine
 from core.commands.console import ProgressLine, exit_code
@@ -126,9 +126,11 @@ def collect(cells: Path) -> dict[str, Any]:
 
 def _write_reports(results: dict[str, Any], config: Benchmark) -> None:
     clock = CLOCKS[config.clock]
-    intervals = {k: v if isinstance(v, int | float) else asdict(v) for k, v in curve_headline(results, clock).items()}
-    headline = cost_headline(results["cost"]) | intervals
-    _store(config.out / "report.json", {"headline": headline, **results})
+    plain = {
+        row: {k: v if isinstance(v, int | float) else asdict(v) for k, v in figures.items()}
+        for row, figures in headlines(results, clock).items()
+    }
+    _store(config.out / "report.json", {"headlines": plain, **results})
     text = markdown(results, clock)
     atomic_write(config.out / "report.md", lambda file: file.write(text.encode()))
     if results["curves"]:

@@ -16,7 +16,7 @@ import numpy as np
 from core.metrics.intervals import Interval, PairedDifference, paired_difference, t_interval
 
 Points = Sequence[Mapping[str, Any]]
-OURS, RIVAL = "easytune", "draft-50"  # the two rows that the headline compares
+OURS, RIVAL = "easytune", "draft-50"  # what the headlines compare: rows of EasyTune, bare or guarded, with the rival
 MEGABYTE = 1e6
 _TEST = {"r_precision_3": "R@3", "near_miss_1": "near-miss R@1", "fid": "FID", "skating": "skating, m/s"}
 
@@ -43,9 +43,16 @@ def equal_time(curves: Mapping[str, Mapping[str, Any]], clock: str) -> float:
     return min(cell["points"][-1][clock] for seeds in curves.values() for cell in seeds.values())
 
 
-def cost_headline(cost: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Ratios of EasyTune to DRaFT-50: memory as shares, time as factors; {} unless both were measured."""
-    ours, rival = cost.get(OURS, {}), cost.get(RIVAL, {})
+def headlines(results: Mapping[str, Any], clock: str) -> dict[str, dict[str, Any]]:
+    """Row -> figures of each row of EasyTune that was measured beside DRaFT-50."""
+    rows = sorted({name for part in ("cost", "curves") for name in results[part] if name.split("+")[0] == OURS})
+    found = {row: cost_headline(results["cost"], row) | curve_headline(results, clock, row) for row in rows}
+    return {row: figures for row, figures in found.items() if figures}
+
+
+def cost_headline(cost: Mapping[str, Mapping[str, Any]], row: str = OURS) -> dict[str, float]:
+    """Ratios of a row to DRaFT-50: memory as shares, time as factors; {} unless both were measured."""
+    ours, rival = cost.get(row, {}), cost.get(RIVAL, {})
     if "saved_bytes" not in ours or "saved_bytes" not in rival:
         return {}
     short, long = sorted(ours["saved_bytes"], key=int)
@@ -71,14 +78,14 @@ def update_s(cost: Mapping[str, Any], kind: str) -> tuple[float, float]:
     return (trajectory - rollout) / updates, trajectory / updates
 
 
-def curve_headline(results: Mapping[str, Any], clock: str) -> dict[str, Any]:
-    """How much sooner EasyTune is where DRaFT-50 is best, and what both gain in equal time, over common seeds."""
-    ours, rival = results["curves"].get(OURS, {}), results["curves"].get(RIVAL, {})
+def curve_headline(results: Mapping[str, Any], clock: str, row: str = OURS) -> dict[str, Any]:
+    """How much sooner a row is where DRaFT-50 is best, and what both gain in equal time, over common seeds."""
+    ours, rival = results["curves"].get(row, {}), results["curves"].get(RIVAL, {})
     seeds = sorted(set(ours) & set(rival))
     if not seeds:
         return {}
     base, speed, gains = results["base"]["val"]["mm_dist"], [], []
-    shared = equal_time({OURS: ours, RIVAL: rival}, clock)
+    shared = equal_time({row: ours, RIVAL: rival}, clock)
     for seed in seeds:
         target, when = best(rival[seed]["points"], clock)
         reached = seconds_to_reach(ours[seed]["points"], target, clock)
@@ -179,17 +186,18 @@ def _signed(value: Interval) -> str:
     return f"{value.mean:+.4f}{half}"
 
 
+def _bullets(figures: Mapping[str, Any]) -> str:
+    shown = {name: _signed(v) if isinstance(v, Interval) else f"{v:.4g}" for name, v in figures.items()}
+    return "\n".join(f"- {name}: {value}" for name, value in shown.items())
+
+
 def markdown(results: Mapping[str, Any], clock: str) -> str:
     """The whole report."""
     title, here = {"seconds": "wall-clock", "cpu_seconds": "processor"}[clock], results["machine"]
     where = f"{here['cpu']}, {here['cores']} cores, load {here['load']}, PyTorch {here['torch']}"
-    headline = [
-        f"- {name}: {_signed(v) if isinstance(v, Interval) else f'{v:.4g}'}"
-        for name, v in (cost_headline(results["cost"]) | curve_headline(results, clock)).items()
-    ]
     parts = [
         f"# Reward fine-tuners side by side\n\n{where}\n",
-        f"## {OURS} against {RIVAL}\n\n" + "\n".join(headline) + "\n" if headline else "",
+        *(f"## {row} against {RIVAL}\n\n{_bullets(figures)}\n" for row, figures in headlines(results, clock).items()),
         f"## Memory and time\n\n{cost_table(results['cost'])}" if results["cost"] else "",
         f"## Learning\n\nDifferences from the base; time is {title} training time without evaluation; ± is the 95 % "
         f"interval over seeds, [ ] over prompts.\n\n{curve_table(results, clock)}"
