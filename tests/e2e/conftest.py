@@ -9,6 +9,8 @@ import pytest
 
 from benchmarks.live import CHROMIUM, CHROMIUM_FLAGS, PATIENCE_S, App, start_app
 
+WATCH_FIRST_MS = 500  # app/page.js takes a key for a mistake in the first 300 ms of a pair
+
 LISTEN_JS = """
 window.__heard = [];
 const fetched = window.fetch;
@@ -131,6 +133,7 @@ def press():
 
     def press_until(page, key: str, effect: str) -> None:
         for _ in range(10):
+            page.wait_for_timeout(WATCH_FIRST_MS)
             page.keyboard.press(key)
             try:
                 page.wait_for_selector(effect, timeout=20_000)
