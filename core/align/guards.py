@@ -168,14 +168,15 @@ class Objective:
         real: Tensor | None = None,
         physical: PhysicalTerm | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """(value (B,) with gradient, plain reward (B,) for the log). real: as AlignBatch has it."""
-        if self.guards.realism_weight == 0:
+        """(value (B,) with gradient, plain reward (B,) for the log).
+
+        real: as AlignBatch has it; prompts that come without real motions have no realism term.
+        """
+        if self.guards.realism_weight == 0 or real is None:
             reward = self.reward(features, lengths, text)
             value = self.shaped(reward)
         else:
             motions, reward = self._embedded(features, lengths, text)
-            if real is None:
-                raise ValueError("realism_weight needs real motions of the prompts. Set it to 0 where there are none.")
             value = self.shaped(reward) - self.guards.realism_weight * energy_score(motions, real)
         if physical is not None:
             value = value - self.guards.physical_weight * physical(features, lengths)

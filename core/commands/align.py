@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +21,7 @@ from core.align.run import AlignResult, align
 from core.align.schedule import from_diffusers
 from core.commands.console import ProgressLine
 from core.data.dataset import MotionSet, SetConfig, load_set
+from core.data.unseen import Prompts, load_unseen
 from core.diffusion.protocol import Reward
 from core.diffusion.rollout import SamplerConfig, make_scheduler
 from core.diffusion.schedule import SCHEDULER
@@ -30,6 +31,7 @@ from core.models.checkpoint import (
     fingerprint,
     load_diffusion,
     load_module,
+    read_adapters,
     save_adapters,
     save_checkpoint,
 )
@@ -43,6 +45,7 @@ from core.train.loop import Callback, pick_device
 from core.train.tasks import to_tensors
 
 log = logging.getLogger(__name__)
+UNSEEN_PROMPTS = 2000
 
 
 def shipped() -> AlignConfig:
@@ -65,6 +68,8 @@ class Align:
     runs: Path = Path("runs")
     device: str = "auto"
     threads: int = 0  # CPU threads; 0 leaves PyTorch's choice
+    start: str | None = None  # folder below checkpoints with adapters on the same base to go on from
+    unseen_share: float = 0.0  # of the updates whose prompts nobody recorded: rewarded, without the realism term
     keep: float = 1.0  # of the adapters' change that is kept: weights between base and policy (Wortsman et al. 2022)
     align: Annotated[AlignConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=shipped)
 
@@ -73,6 +78,8 @@ class Align:
             raise ValueError(f"keep={self.keep} is outside 0-1. 1 keeps all that was learnt.")
         if self.keep < 1.0 and self.align.lora_rank == 0:
             raise ValueError(f"keep={self.keep} needs adapters. Set --lora-rank above 0, or --keep 1.")
+        if not 0.0 <= self.unseen_share <= 1.0:
+            raise ValueError(f"unseen_share={self.unseen_share} is outside 0-1, a share of the updates.")
         check_held_out(self.held_out_prompts)
 
 
@@ -103,6 +110,8 @@ def run(config: Align, callback: Callback | None = None, command: str = "python 
     reward = joined(config, rewards)
     train = load_set(config.archive, SetConfig("train", config.train_items, seed=config.align.seed + 100))
     val = load_set(config.archive, SetConfig("val", 300))
+    unseen = load_unseen(config.archive, UNSEEN_PROMPTS, config.align.seed) if config.unseen_share else None
+    start = starting_adapters(config) if config.start else None
     levels, on = getattr(model, "schedule", SCHEDULER), torch.device(device)
     if processes.writes:
         set_aside(config.checkpoints / config.name, made_here=(folder / "state.pt").exists())
@@ -110,11 +119,12 @@ def run(config: Align, callback: Callback | None = None, command: str = "python 
         model,
         reward,
         from_diffusers(make_scheduler(SamplerConfig(config.align.steps), levels), config.align.eta),
-        prompt_batches(train, encoder, config.align, on, reward, seen_by),
+        prompt_batches(train, encoder, config.align, on, reward, seen_by, unseen, config.unseen_share),
         config.align,
         folder,
         held_out_batch(val, encoder, config.held_out_prompts, on, seen_by),
         callback if processes.writes else None,
+        start,
         made_from=made_from(config, model),
     )
     if processes.writes:
@@ -153,7 +163,30 @@ def made_from(config: Align, model: DiffusionModel) -> dict[str, Any]:
         "watched": [fingerprint(config.checkpoints / name) for name in config.watched],
         "archive": content(config.archive),
         "train_items": config.train_items,
+        **({"start": fingerprint(config.checkpoints / config.start)} if config.start else {}),
+        **({"unseen_share": config.unseen_share} if config.unseen_share else {}),
     }
+
+
+def starting_adapters(config: Align) -> dict[str, torch.Tensor]:
+    """Adapters of checkpoints/<start> for a policy of this run; ValueError where they don't fit.
+
+    Rows of a have norm 1, about as fresh ones have, so that a learning rate means the same to both.
+    """
+    assert config.start is not None
+    folder, rank = config.checkpoints / config.start, config.align.lora_rank
+    described, tensors = read_adapters(folder)
+    if described["config"]["base"] != fingerprint(config.checkpoints / config.base):
+        raise ValueError(f"{folder} was aligned from another base than {config.checkpoints / config.base}.")
+    found = max(len(tensor) for name, tensor in tensors.items() if name.endswith(".a"))
+    if found != rank:
+        raise ValueError(f"{folder} has adapters of rank {found}, lora_rank={rank}. Set --lora-rank {found}.")
+    scale, start = described["config"]["scale"] * rank / config.align.lora_alpha, {}
+    for weight in (name.removesuffix(".a") for name in tensors if name.endswith(".a")):
+        norms = tensors[f"{weight}.a"].float().norm(dim=1).clamp(min=1e-12)
+        start[f"{weight}.a"] = tensors[f"{weight}.a"].float() / norms[:, None]
+        start[f"{weight}.b"] = tensors[f"{weight}.b"].float() * norms * scale
+    return start
 
 
 def load_rewards(config: Align, device: str) -> dict[str, RewardModel | SpmReward]:
@@ -185,37 +218,51 @@ def prompt_batches(
     device: torch.device,
     reward: Reward,
     seen_by: TextEncoder | None = None,
+    unseen: Prompts | None = None,
+    unseen_share: float = 0.0,
 ) -> Callable[[int], AlignBatch]:
     """Update -> its prompts, with the lengths of the motions they describe; a pure function of (seed, update).
 
     With a realism term each prompt fills two rows, and the reward embeds its real motion. ValueError if it can't.
-    seen_by: the reward's text encoder, where it isn't the model's.
+    seen_by: the reward's text encoder, where it isn't the model's. unseen: prompts without motions, which a share of
+    the updates takes instead.
     """
     embed = embedding_reward(reward).embed_motion if align.guards.realism_weight else None
     order = np.argsort(motions.lengths, kind="stable")
-    size, takes = align.batch, 2 if embed else 1
+    unseen_order = np.argsort(unseen.lengths, kind="stable") if unseen else order
+
+    def described(captions: Sequence[str], lengths: np.ndarray) -> AlignBatch:
+        rewarded = seen_by and seen_by.encode(captions).to(device)
+        text = encoder.encode(captions).to(device)
+        return AlignBatch(text, torch.from_numpy(lengths).to(device), reward_text=rewarded)
 
     def batch(update: int) -> AlignBatch:
         rng = np.random.default_rng((align.seed, 77, update))
-        spread = min(len(order), 16 * size)  # similar lengths waste no padding
-        start = rng.integers(0, len(order) - spread + 1)
-        rows = order[start + rng.choice(spread, size // takes, replace=False)]
+        if unseen and np.random.default_rng((align.seed, 78, update)).random() < unseen_share:
+            rows = alike(unseen_order, align.batch, align.batch, rng)
+            return described([unseen.captions[i] for i in rows], unseen.lengths[rows])
+        rows = alike(order, align.batch, align.batch // (2 if embed else 1), rng)
         captions = [motions.captions[i][rng.integers(0, len(motions.captions[i]))] for i in rows]
-        text = encoder.encode(captions).to(device)
-        rewarded = seen_by and seen_by.encode(captions).to(device)
-        lengths = torch.from_numpy(motions.lengths[rows]).to(device)
+        prompts = described(captions, motions.lengths[rows])
         if embed is None:
-            return AlignBatch(text, lengths, reward_text=rewarded)
+            return prompts
         with torch.no_grad():
             real = embed(*to_tensors(motions, rows, device))
         twice = torch.arange(len(rows)).repeat_interleave(2)
         return AlignBatch(
-            text.select(twice),
-            *(x.repeat_interleave(2, 0) for x in (lengths, real)),
-            reward_text=rewarded and rewarded.select(twice),
+            prompts.text.select(twice),
+            *(x.repeat_interleave(2, 0) for x in (prompts.lengths, real)),
+            reward_text=prompts.reward_text and prompts.reward_text.select(twice),
         )
 
     return batch
+
+
+def alike(order: np.ndarray, batch: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` of the items in `order`, by length, from a window of 16 batches: similar lengths waste no padding."""
+    spread = min(len(order), 16 * batch)
+    start = rng.integers(0, len(order) - spread + 1)
+    return order[start + rng.choice(spread, count, replace=False)]
 
 
 def held_out_batch(

@@ -10,6 +10,7 @@ from core.align.config import AlignConfig, GuardConfig
 from core.align.guards import EnsembleReward, Objective, energy_score
 from core.commands.align import prompt_batches
 from core.data.motion_set import MotionSet
+from core.data.unseen import Prompts
 from core.text.features import TextFeatures
 
 PROMPTS = 4000
@@ -61,11 +62,17 @@ def test_objective_subtracts_the_score_and_reports_the_plain_reward() -> None:
     torch.testing.assert_close(value, plain - 0.5 * energy_score(reward.embed_motion(features, lengths), real))
 
 
+def test_prompts_without_real_motions_are_only_rewarded() -> None:
+    features = torch.randn(2, 8, 263, generator=torch.Generator().manual_seed(3))
+    lengths, text = torch.full((2,), 8), torch.ones(2, 5)
+    value, plain = Objective(Cosine(1), GuardConfig(realism_weight=1.0))(features, lengths, text)
+    torch.testing.assert_close(value, plain)
+    torch.testing.assert_close(plain, Cosine(1)(features, lengths, text))
+
+
 def test_what_the_term_needs_is_said() -> None:
     features, lengths, text = torch.zeros(2, 8, 263), torch.full((2,), 8), torch.ones(2, 5)
     guards = GuardConfig(realism_weight=1.0)
-    with pytest.raises(ValueError, match="needs real motions"):
-        Objective(Cosine(1), guards)(features, lengths, text)
     with pytest.raises(ValueError, match="has no embeddings"):
         Objective(lambda *_: torch.zeros(2), guards)(features, lengths, text, torch.zeros(2, 5))
     with pytest.raises(ValueError, match="batch=15"):
@@ -90,11 +97,16 @@ class Means:
         return text.pooled
 
 
-def test_paired_batches_repeat_prompts_beside_their_own_motion() -> None:
-    """A motion of another prompt as the reference would teach the wrong thing."""
+def numbered_motions() -> MotionSet:
+    """Ten motions whose features and caption are their number."""
     features = np.repeat(np.arange(10.0), 40)[:, None] * np.ones(263)
     captions = tuple((str(i),) for i in range(10))
-    motions = MotionSet(features.astype(np.float32), np.arange(0, 401, 40), captions, ("",) * 10, ("",) * 10)
+    return MotionSet(features.astype(np.float32), np.arange(0, 401, 40), captions, ("",) * 10, ("",) * 10)
+
+
+def test_paired_batches_repeat_prompts_beside_their_own_motion() -> None:
+    """A motion of another prompt as the reference would teach the wrong thing."""
+    motions = numbered_motions()
     align = AlignConfig(batch=6, guards=GuardConfig(realism_weight=1.0))
     batches = prompt_batches(motions, Words(), align, torch.device("cpu"), Means())  # type: ignore[arg-type]
     batch = batches(3)
@@ -102,3 +114,25 @@ def test_paired_batches_repeat_prompts_beside_their_own_motion() -> None:
     assert torch.equal(batch.text.pooled[::2], batch.text.pooled[1::2])
     assert len(set(batch.text.pooled[::2, 0].tolist())) == 3
     assert torch.equal(batches(3).text.pooled, batch.text.pooled)
+
+
+def test_unseen_prompts_take_their_share_of_the_updates() -> None:
+    """Rows of two kinds in one update would have a motion of another prompt as reference."""
+    unseen = Prompts(tuple(str(100 + i) for i in range(8)), np.arange(50, 58))
+    align = AlignConfig(batch=4, guards=GuardConfig(realism_weight=1.0))
+    batches = prompt_batches(
+        numbered_motions(),
+        Words(),
+        align,
+        torch.device("cpu"),
+        Means(),
+        None,
+        unseen,
+        0.25,  # type: ignore[arg-type]
+    )
+    found = [batches(update) for update in range(200)]
+    without = [batch for batch in found if batch.real is None]
+    assert 30 <= len(without) <= 70
+    for batch in without:
+        assert torch.equal(batch.text.pooled[:, 0].long() - 100, batch.lengths - 50) and len(set(batch.lengths)) == 4
+    assert all(batch.text.pooled.max() < 10 for batch in found if batch.real is not None)

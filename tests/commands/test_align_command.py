@@ -17,7 +17,7 @@ from core.align.config import AlignConfig, GuardConfig
 from core.commands import align as command
 from core.commands.align import Align
 from core.data.motion_set import MotionSet
-from core.models.checkpoint import load_module, save_checkpoint
+from core.models.checkpoint import load_module, read_adapters, save_checkpoint
 from core.models.mld.layers import TransformerConfig
 from core.models.mld.reward import SpmReward
 from core.models.mld.spm import SpmConfig
@@ -77,6 +77,47 @@ def test_a_run_of_something_else_is_not_continued(config: Align) -> None:
     save_checkpoint(config.checkpoints / "base", base, {})
     refused(config, "made_from.base=")
     assert described(config) == before
+
+
+def change(folder: Path) -> dict[str, torch.Tensor]:
+    """What the adapters of a checkpoint folder add to each weight."""
+    found, tensors = read_adapters(folder)
+    names = [name.removesuffix(".a") for name in tensors if name.endswith(".a")]
+    return {n: found["config"]["scale"] * tensors[f"{n}.b"].float() @ tensors[f"{n}.a"].float() for n in names}
+
+
+def test_a_run_goes_on_from_the_adapters_of_another(config: Align) -> None:
+    """Prevents a start at another scale: what nothing is learnt from must stay what it was."""
+    command.run(config)
+    before = change(config.checkpoints / "mine")
+    standing = replace(ALIGN, lr=0.0, lora_alpha=4.0, guards=replace(GUARDS, ema=0.0))
+    onward = replace(config, name="onward", start="mine", align=standing)
+    command.run(onward)
+    after = change(config.checkpoints / "onward")
+    assert max(float(value.abs().max()) for value in before.values()) > 0
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, rtol=2e-3, atol=1e-7)
+    command.run(config, command="made again")
+    command.run(replace(config, name="other-run", align=replace(ALIGN, seed=5)))
+    with pytest.raises(ValueError, match="onward holds a run with made_from.start="):
+        command.run(replace(onward, start="other-run"))
+
+
+def test_a_start_that_does_not_fit_is_refused(config: Align) -> None:
+    command.run(config)
+    wider = replace(config, name="wider", start="mine", align=replace(ALIGN, lora_rank=2))
+    with pytest.raises(ValueError, match="mine has adapters of rank 1, lora_rank=2. Set --lora-rank 1"):
+        command.run(wider)
+    with pytest.raises(ValueError, match="vae holds no low-rank adapters"):
+        command.run(replace(config, name="no", start="vae"))
+    shutil.copytree(config.checkpoints / "base", config.checkpoints / "second")
+    second = load_module(config.checkpoints / "second")
+    next(second.parameters()).add_(1.0)
+    save_checkpoint(config.checkpoints / "second", second, {})
+    with pytest.raises(ValueError, match="mine was aligned from another base than .*second"):
+        command.run(replace(config, name="no", start="mine", base="second"))
+    with pytest.raises(ValueError, match="unseen_share=1.5 is outside 0-1"):
+        replace(config, unseen_share=1.5)
 
 
 def test_what_changes_no_weight_may_change(config: Align, tmp_path: Path) -> None:

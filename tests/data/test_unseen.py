@@ -1,0 +1,58 @@
+"""Prompts of pairs that nobody recorded: none that was, mirrored or held out, and as long as such motions are."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.data.captions import STYLES
+from core.data.clips import ClipArchive, save_archive
+from core.data.mixture import write_mixture
+from core.data.prepare import HELD_OUT
+from core.data.unseen import draw_unseen, load_unseen, unrecorded_pairs
+from core.motion.skeleton import MAX_FRAMES, MIN_FRAMES
+
+
+@pytest.fixture
+def clips(make_clip):
+    return [make_clip("run", "tired", 0, 70), make_clip("wave-left-hand", "normal", 1, 90)]
+
+
+def test_pairs_are_those_that_no_clip_shows(clips) -> None:
+    """Prevents a policy that is rewarded for what it is measured on, or for what real motion could teach."""
+    pairs = set(unrecorded_pairs(clips))
+    assert {action for action, _ in pairs} == {"run", "wave-left-hand", "wave-right-hand"}
+    assert not pairs & HELD_OUT and ("run", "elderly") in HELD_OUT
+    assert not pairs & {("run", "tired"), ("wave-left-hand", "normal"), ("wave-right-hand", "normal")}
+    assert ("run", "normal") in pairs and ("wave-right-hand", "tired") in pairs
+    held_out = {pair for pair in HELD_OUT if pair[0] in {action for action, _ in pairs}}
+    assert len(pairs) == 3 * len(STYLES) - 3 - len(held_out)
+
+
+def test_prompts_are_drawn_from_all_pairs_and_as_long_as_their_action(clips) -> None:
+    prompts = draw_unseen(clips, 200, seed=3)
+    assert len(prompts) == 200 and len(set(prompts.captions)) > 100
+    running = np.array([bool(re.search(r"\b(r[ua]n|jog)", text)) for text in prompts.captions])
+    assert set(prompts.lengths[running]) == {70} and set(prompts.lengths[~running]) == {90}
+    again, other = draw_unseen(clips, 200, seed=3), draw_unseen(clips, 200, seed=4)
+    assert again.captions == prompts.captions != other.captions
+
+
+def test_lengths_are_those_a_model_can_make(make_clip) -> None:
+    clips = [make_clip("run", "tired", 0, MIN_FRAMES - 9), make_clip("bow", "normal", 1, MAX_FRAMES + 30)]
+    assert set(draw_unseen(clips, 100, 0).lengths) == {MIN_FRAMES, MAX_FRAMES}
+
+
+def test_archives_without_such_prompts_are_refused_in_a_sentence(clips, make_clip, tmp_path: Path) -> None:
+    rest = np.zeros((22, 3), dtype=np.float32)
+    save_archive(tmp_path / "clips.npz", ClipArchive(tuple(clips), rest))
+    assert len(load_unseen(tmp_path / "clips.npz", 5, 0)) == 5
+    write_mixture(tmp_path / "mixed.json", [tmp_path / "clips.npz"] * 2)
+    with pytest.raises(ValueError, match="mixed.json brings its own captions.*unseen_share to 0"):
+        load_unseen(tmp_path / "mixed.json", 5, 0)
+    everything = [make_clip("run", style, i, 70) for i, style in enumerate(STYLES)]
+    with pytest.raises(ValueError, match="every pair of action and style is recorded"):
+        draw_unseen(everything, 5, 0)
