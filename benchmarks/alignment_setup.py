@@ -53,7 +53,7 @@ class Variant:
 
 
 _FIFTH = 0.2  # 10 of 50 steps, as published
-ALL_GUARDS = {"anchor_weight": 0.5, "ema": 0.97, "physical_weight": 0.1}
+ALL_GUARDS = {"anchor_weight": 0.5, "ema": 0.99, "physical_weight": 0.1}  # ten batches of EasyTune in the mean
 METHODS = {
     "easytune": Variant("easytune", _FIFTH),
     "easytune-all": Variant("easytune"),
