@@ -1,10 +1,10 @@
-"""What each guard of EasyTune is worth: those of aligned-a, all but one, one more, none, after as many updates.
+"""What each guard of EasyTune is worth: the shipped ones, all but one, one more, none, after as many updates.
 
     python -m benchmarks.guards              # an hour or two on two cores; run again after a kill
     python -m benchmarks.guards --smoke      # does it run? needs the checkpoints, not the archive
 
 Reward, judge, skating and acceleration of fixed validation prompts beside the base. Writes report.md and rows.json to
---out. What is shipped is the mean of several alignments, of which aligned-a is one. Its row also gives "keep 0.4": a
+--out. What is shipped is the mean of several such alignments. Their row also gives "keep 0.4": a
 share of the change needs no other training.
 """
 
@@ -35,7 +35,7 @@ from core.motion.files import atomic_write
 
 @dataclass(frozen=True)
 class Row:
-    """What differs from the settings of aligned-a: fields of GuardConfig and AlignConfig, rewards, the kept share."""
+    """What differs from the shipped settings: fields of GuardConfig and AlignConfig, rewards, the kept share."""
 
     guards: Mapping[str, float] = field(default_factory=dict)
     align: Mapping[str, float] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Row:
     keep: float = 1.0
 
 
-WHOLE = "aligned-a settings"
+WHOLE = "shipped settings"
 ROWS = {
     WHOLE: Row(),
     "no realism term": Row({"realism_weight": 0.0}),
@@ -61,17 +61,21 @@ FIGURES = {"reward": "reward", "mm_dist": "MM-Dist", "fid": "FID", "skating": "s
 
 
 def _unwatched() -> AlignConfig:
-    """The settings of aligned-a without monitors: every row is to make the same number of updates."""
+    """The shipped settings without monitors: every row is to make the same number of updates."""
     align = shipped()
     return replace(align, keep_every=0, guards=replace(align.guards, monitor_every=0))
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """EasyTune with the guards of aligned-a, with one less or more, and with none."""
+    """EasyTune with the guards of a shipped alignment, with one less or more, and with none."""
 
     rows: tuple[str, ...] = tuple(ROWS)
-    rewards: tuple[str, ...] = ("reward", "reward-b")  # of the ensemble; the first one is used alone without it
+    rewards: tuple[str, ...] = (
+        "reward",
+        "reward-b",
+        "reward-spl",
+    )  # of the ensemble; without it the first
     prompts: int = 128  # of the validation split
     train_items: int = 6000
     archive: Path = Path("data/bandai-namco.npz")

@@ -20,8 +20,9 @@ from core.align.processes import current_processes
 from core.align.run import AlignResult, align
 from core.align.schedule import from_diffusers
 from core.commands.console import ProgressLine
+from core.data.clips import load_archive
 from core.data.dataset import MotionSet, SetConfig, load_set
-from core.data.unseen import Prompts, load_unseen
+from core.data.unseen import Prompts, draw_unseen, tells_pairs
 from core.diffusion.protocol import Reward
 from core.diffusion.rollout import SamplerConfig, make_scheduler
 from core.diffusion.schedule import SCHEDULER
@@ -49,8 +50,9 @@ UNSEEN_PROMPTS = 2000
 
 
 def shipped() -> AlignConfig:
-    """What aligned-a, one of the alignments whose mean is shipped, was made with."""
-    return AlignConfig(updates=60, lr=1.5e-4, guards=GuardConfig(anchor_weight=0.1, realism_weight=1.0))
+    """What the alignments whose mean is shipped were made with; their seeds differ."""
+    guards = GuardConfig(anchor_weight=0.1, ema=0.99, realism_weight=1.0)
+    return AlignConfig(steps=50, last_k=10, prefix_stride=5, updates=32, lr=1.5e-4, guards=guards)
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Align:
 
     name: str = "aligned"  # folder below checkpoints that is written
     base: str = "base"  # folder below checkpoints that is aligned, such as mdm
-    rewards: tuple[str, ...] = ("reward", "reward-b")  # folders below checkpoints; several are averaged
+    rewards: tuple[str, ...] = ("reward", "reward-b", "reward-spl")  # folders below checkpoints; several are averaged
     watched: tuple[str, ...] = ()  # rewards that are never trained on, for the disagreement alarm
     archive: Path = Path("data/bandai-namco.npz")
     train_items: int = 6000  # composed items that prompts and lengths are drawn from
@@ -69,7 +71,7 @@ class Align:
     device: str = "auto"
     threads: int = 0  # CPU threads; 0 leaves PyTorch's choice
     start: str | None = None  # folder below checkpoints with adapters on the same base to go on from
-    unseen_share: float = 0.0  # of the updates whose prompts nobody recorded: rewarded, without the realism term
+    unseen_share: float = 0.25  # of the updates: prompts that nobody recorded, where the archive tells
     keep: float = 1.0  # of the adapters' change that is kept: weights between base and policy (Wortsman et al. 2022)
     align: Annotated[AlignConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=shipped)
 
@@ -110,7 +112,7 @@ def run(config: Align, callback: Callback | None = None, command: str = "python 
     reward = joined(config, rewards)
     train = load_set(config.archive, SetConfig("train", config.train_items, seed=config.align.seed + 100))
     val = load_set(config.archive, SetConfig("val", 300))
-    unseen = load_unseen(config.archive, UNSEEN_PROMPTS, config.align.seed) if config.unseen_share else None
+    unseen = unseen_prompts(config)
     start = starting_adapters(config) if config.start else None
     levels, on = getattr(model, "schedule", SCHEDULER), torch.device(device)
     if processes.writes:
@@ -164,8 +166,18 @@ def made_from(config: Align, model: DiffusionModel) -> dict[str, Any]:
         "archive": content(config.archive),
         "train_items": config.train_items,
         **({"start": fingerprint(config.checkpoints / config.start)} if config.start else {}),
-        **({"unseen_share": config.unseen_share} if config.unseen_share else {}),
+        **({"unseen_share": config.unseen_share} if config.unseen_share and tells_pairs(config.archive) else {}),
     }
+
+
+def unseen_prompts(config: Align) -> Prompts | None:
+    """Prompts that nobody recorded, where they are wanted and the archive tells what it lacks."""
+    if not config.unseen_share:
+        return None
+    if not tells_pairs(config.archive):
+        log.info("%s brings its own captions: all prompts are drawn from them, unseen_share is 0", config.archive)
+        return None
+    return draw_unseen(load_archive(config.archive).clips, UNSEEN_PROMPTS, config.align.seed)
 
 
 def starting_adapters(config: Align) -> dict[str, torch.Tensor]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from core.data.captioned import is_prepared
 from core.data.captions import STYLES, Segment, action_of, caption, mirror_action, style_of
-from core.data.clips import Clip, load_archive
+from core.data.clips import Clip
 from core.data.mixture import SUFFIX
 from core.data.prepare import HELD_OUT
 from core.motion.skeleton import MAX_FRAMES, MIN_FRAMES
@@ -32,16 +32,9 @@ class Prompts:
         return len(self.captions)
 
 
-def load_unseen(archive: Path, count: int, seed: int) -> Prompts:
-    """`count` prompts of pairs that no clip of the archive shows.
-
-    ValueError where the archive's captions are not written from actions and styles, or every pair is recorded.
-    """
-    if archive.suffix == SUFFIX or is_prepared(archive):
-        raise ValueError(
-            f"{archive} brings its own captions, so nobody knows which prompts it lacks. Set unseen_share to 0."
-        )
-    return draw_unseen(load_archive(archive).clips, count, seed)
+def tells_pairs(archive: Path) -> bool:
+    """Whether the captions of an archive are written from actions and styles, so that what it lacks is known."""
+    return archive.suffix != SUFFIX and not is_prepared(archive)
 
 
 def unrecorded_pairs(clips: Sequence[Clip]) -> list[tuple[str, str]]:

@@ -48,7 +48,8 @@ def config(live_checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     motions = MotionSet(features, np.arange(0, 481, 40), captions, ("",) * 12, ("",) * 12)
     monkeypatch.setattr(command, "load_set", lambda *_: motions)
     paths = {"archive": tmp_path / "motions.npz", "checkpoints": tmp_path / "checkpoints", "runs": tmp_path / "runs"}
-    return Align("mine", rewards=("reward-spl",), held_out_prompts=2, device="cpu", align=ALIGN, **paths)
+    small = {"held_out_prompts": 2, "device": "cpu", "unseen_share": 0.0}  # the archive is none
+    return Align("mine", rewards=("reward-spl",), align=ALIGN, **small, **paths)
 
 
 def described(config: Align) -> dict:

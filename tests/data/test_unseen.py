@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.data.captioned import CaptionedMotion, PreparedSet, save_prepared
 from core.data.captions import STYLES
 from core.data.clips import ClipArchive, save_archive
 from core.data.mixture import write_mixture
 from core.data.prepare import HELD_OUT
-from core.data.unseen import draw_unseen, load_unseen, unrecorded_pairs
+from core.data.unseen import draw_unseen, tells_pairs, unrecorded_pairs
 from core.motion.skeleton import MAX_FRAMES, MIN_FRAMES
 
 
@@ -46,13 +47,17 @@ def test_lengths_are_those_a_model_can_make(make_clip) -> None:
     assert set(draw_unseen(clips, 100, 0).lengths) == {MIN_FRAMES, MAX_FRAMES}
 
 
-def test_archives_without_such_prompts_are_refused_in_a_sentence(clips, make_clip, tmp_path: Path) -> None:
-    rest = np.zeros((22, 3), dtype=np.float32)
-    save_archive(tmp_path / "clips.npz", ClipArchive(tuple(clips), rest))
-    assert len(load_unseen(tmp_path / "clips.npz", 5, 0)) == 5
-    write_mixture(tmp_path / "mixed.json", [tmp_path / "clips.npz"] * 2)
-    with pytest.raises(ValueError, match="mixed.json brings its own captions.*unseen_share to 0"):
-        load_unseen(tmp_path / "mixed.json", 5, 0)
-    everything = [make_clip("run", style, i, 70) for i, style in enumerate(STYLES)]
-    with pytest.raises(ValueError, match="every pair of action and style is recorded"):
-        draw_unseen(everything, 5, 0)
+def test_only_an_archive_of_clips_tells_what_it_lacks(clips, tmp_path: Path) -> None:
+    """Prevents prompts that a set with captions of its own may well hold."""
+    archive, mixture = tmp_path / "clips.npz", tmp_path / "mixed.json"
+    save_archive(archive, ClipArchive(tuple(clips), np.zeros((22, 3), dtype=np.float32)))
+    write_mixture(mixture, [archive, archive])
+    motion = CaptionedMotion("m", np.zeros((50, 263), dtype=np.float32), ("a person walks",))
+    save_prepared(tmp_path / "prepared.npz", PreparedSet("humanml3d", 20.0, {"train": [motion]}))
+    assert [tells_pairs(path) for path in (archive, mixture, tmp_path / "prepared.npz")] == [True, False, False]
+
+
+def test_nothing_left_to_ask_for_is_said(make_clip) -> None:
+    clips = [make_clip("run", style, i, 70) for i, style in enumerate(STYLES)]
+    with pytest.raises(ValueError, match="every pair of action and style is recorded. Set unseen_share to 0"):
+        draw_unseen(clips, 5, 0)
