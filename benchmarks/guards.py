@@ -1,11 +1,10 @@
-"""What each guard of EasyTune is worth: the shipped ones, all but one, one more, none, after as many updates.
+"""What each guard of EasyTune is worth: the default ones, all but one, one more, none, after as many updates.
 
     python -m benchmarks.guards              # an hour or two on two cores; run again after a kill
     python -m benchmarks.guards --smoke      # does it run? needs the checkpoints, not the archive
 
 Reward, judge, skating and acceleration of fixed validation prompts beside the base. Writes report.md and rows.json to
---out. What is shipped is the mean of several such alignments. Their row also gives "keep 0.4": a
-share of the change needs no other training.
+--out. "keep 0.4" is a share of the first row's change and needs no other training.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from benchmarks.alignment_setup import Benchmark, World, lasting, load_world, re
 from core.align.config import AlignConfig
 from core.align.run import align
 from core.align.schedule import from_diffusers
-from core.commands.align import shipped
+from core.commands.align import recommended
 from core.commands.console import ProgressLine, exit_code
 from core.diffusion.rollout import SamplerConfig, make_scheduler
 from core.metrics.intervals import paired_difference
@@ -35,7 +34,7 @@ from core.motion.files import atomic_write
 
 @dataclass(frozen=True)
 class Row:
-    """What differs from the shipped settings: fields of GuardConfig and AlignConfig, rewards, the kept share."""
+    """What differs from the default settings: fields of GuardConfig and AlignConfig, rewards, the kept share."""
 
     guards: Mapping[str, float] = field(default_factory=dict)
     align: Mapping[str, float] = field(default_factory=dict)
@@ -44,7 +43,7 @@ class Row:
     keep: float = 1.0
 
 
-WHOLE = "shipped settings"
+WHOLE = "default settings"
 ROWS = {
     WHOLE: Row(),
     "no realism term": Row({"realism_weight": 0.0}),
@@ -61,14 +60,14 @@ FIGURES = {"reward": "reward", "mm_dist": "MM-Dist", "fid": "FID", "skating": "s
 
 
 def _unwatched() -> AlignConfig:
-    """The shipped settings without monitors: every row is to make the same number of updates."""
-    align = shipped()
+    """The default settings without monitors: every row is to make the same number of updates."""
+    align = recommended()
     return replace(align, keep_every=0, guards=replace(align.guards, monitor_every=0))
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """EasyTune with the guards of a shipped alignment, with one less or more, and with none."""
+    """EasyTune with the guards of `core align`, with one less or more, and with none."""
 
     rows: tuple[str, ...] = tuple(ROWS)
     rewards: tuple[str, ...] = (

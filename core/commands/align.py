@@ -49,8 +49,8 @@ log = logging.getLogger(__name__)
 UNSEEN_PROMPTS = 2000
 
 
-def shipped() -> AlignConfig:
-    """What the alignments whose mean is shipped were made with; their seeds differ."""
+def recommended() -> AlignConfig:
+    """The best settings found for a single run, docs/experiments.md; a card tells what its weights were made with."""
     guards = GuardConfig(anchor_weight=0.1, ema=0.99, realism_weight=1.0)
     return AlignConfig(steps=50, last_k=10, prefix_stride=5, updates=32, lr=1.5e-4, guards=guards)
 
@@ -73,7 +73,7 @@ class Align:
     start: str | None = None  # folder below checkpoints with adapters on the same base to go on from
     unseen_share: float = 0.25  # of the updates: prompts that nobody recorded, where the archive tells
     keep: float = 1.0  # of the adapters' change that is kept: weights between base and policy (Wortsman et al. 2022)
-    align: Annotated[AlignConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=shipped)
+    align: Annotated[AlignConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=recommended)
 
     def __post_init__(self) -> None:
         if not 0.0 < self.keep <= 1.0:

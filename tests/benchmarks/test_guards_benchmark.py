@@ -47,7 +47,7 @@ def test_table_tells_changes_from_the_base() -> None:
     better = figures | {"mm_dist": 1.5, "distances": [1.4, 1.6]}
     text = table({"base": figures, WHOLE: better}, 40)
     assert (
-        "| shipped settings | +0.0000 | -0.5000 [-0.5000, -0.5000] |" in text and "| base | 0.5000 | 2.0000 |" in text
+        "| default settings | +0.0000 | -0.5000 [-0.5000, -0.5000] |" in text and "| base | 0.5000 | 2.0000 |" in text
     )
 
 
