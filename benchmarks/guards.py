@@ -70,11 +70,7 @@ class Ablation:
     """EasyTune with the guards of `core align`, with one less or more, and with none."""
 
     rows: tuple[str, ...] = tuple(ROWS)
-    rewards: tuple[str, ...] = (
-        "reward",
-        "reward-b",
-        "reward-spl",
-    )  # of the ensemble; without it the first
+    rewards: tuple[str, ...] = ("reward", "reward-b", "reward-spl")  # of the ensemble; without it the first
     prompts: int = 128  # of the validation split
     train_items: int = 6000
     archive: Path = Path("data/bandai-namco.npz")

@@ -46,7 +46,7 @@ from core.train.loop import Callback, pick_device
 from core.train.tasks import to_tensors
 
 log = logging.getLogger(__name__)
-UNSEEN_PROMPTS = 2000
+UNSEEN_PROMPTS = 2000  # drawn once a run, more than its updates ask for
 
 
 def recommended() -> AlignConfig:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -120,16 +122,8 @@ def test_unseen_prompts_take_their_share_of_the_updates() -> None:
     """Rows of two kinds in one update would have a motion of another prompt as reference."""
     unseen = Prompts(tuple(str(100 + i) for i in range(8)), np.arange(50, 58))
     align = AlignConfig(batch=4, guards=GuardConfig(realism_weight=1.0))
-    batches = prompt_batches(
-        numbered_motions(),
-        Words(),
-        align,
-        torch.device("cpu"),
-        Means(),
-        None,
-        unseen,
-        0.25,  # type: ignore[arg-type]
-    )
+    asked: Any = (numbered_motions(), Words(), align, torch.device("cpu"), Means())
+    batches = prompt_batches(*asked, unseen=unseen, unseen_share=0.25)
     found = [batches(update) for update in range(200)]
     without = [batch for batch in found if batch.real is None]
     assert 30 <= len(without) <= 70

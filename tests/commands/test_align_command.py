@@ -98,7 +98,6 @@ def test_a_run_goes_on_from_the_adapters_of_another(config: Align) -> None:
     assert max(float(value.abs().max()) for value in before.values()) > 0
     for name, value in before.items():
         torch.testing.assert_close(after[name], value, rtol=2e-3, atol=1e-7)
-    command.run(config, command="made again")
     command.run(replace(config, name="other-run", align=replace(ALIGN, seed=5)))
     with pytest.raises(ValueError, match="onward holds a run with made_from.start="):
         command.run(replace(onward, start="other-run"))
