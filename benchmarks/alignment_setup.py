@@ -155,11 +155,13 @@ def tiny(config: Benchmark) -> Benchmark:
     )
 
 
-_HOW_MUCH = ("methods", "ablation", "stages", "seeds", "minutes", "minutes_of", "out", "ensemble")
+_HOW_MUCH = (
+    "methods", "ablation", "stages", "seeds", "points", "earliest", "minutes", "minutes_of", "out", "ensemble"
+)  # fmt: skip
 
 
 def lasting(config: Benchmark, rewards: Sequence[str]) -> dict[str, Any]:
-    """What results of one folder must share, weights of the models too, as JSON; methods or minutes may be added."""
+    """What results of one folder must share, weights too, as JSON; methods, minutes or looks may be added."""
     settings = {name: value for name, value in asdict(config).items() if name not in _HOW_MUCH}
     models = ("vae", "base", "judge", *rewards)
     settings["weights"] = {name: fingerprint(config.checkpoints / name) for name in models}

@@ -71,7 +71,7 @@ class Align:
     device: str = "auto"
     threads: int = 0  # CPU threads; 0 leaves PyTorch's choice
     start: str | None = None  # folder below checkpoints with adapters on the same base to go on from
-    unseen_share: float = 0.25  # of the updates: prompts that nobody recorded, where the archive tells
+    unseen_share: float = 0.25  # of the updates: pairs no training clip shows, where the archive tells
     keep: float = 1.0  # of the adapters' change that is kept: weights between base and policy (Wortsman et al. 2022)
     align: Annotated[AlignConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=recommended)
 
@@ -171,13 +171,13 @@ def made_from(config: Align, model: DiffusionModel) -> dict[str, Any]:
 
 
 def unseen_prompts(config: Align) -> Prompts | None:
-    """Prompts that nobody recorded, where they are wanted and the archive tells what it lacks."""
+    """Prompts of what no training clip shows, where they are wanted and the archive tells what it lacks."""
     if not config.unseen_share:
         return None
     if not tells_pairs(config.archive):
         log.info("%s brings its own captions: all prompts are drawn from them, unseen_share is 0", config.archive)
         return None
-    return draw_unseen(load_archive(config.archive).clips, UNSEEN_PROMPTS, config.align.seed)
+    return draw_unseen(load_archive(config.archive).of("train"), UNSEEN_PROMPTS, config.align.seed)
 
 
 def starting_adapters(config: Align) -> dict[str, torch.Tensor]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from benchmarks.alignment_cost import untrained
 from benchmarks.alignment_report import best, cost_headline, equal_time, gain_at, headlines, seconds_to_reach
-from benchmarks.alignment_setup import BARE, METHODS, Benchmark, World
+from benchmarks.alignment_setup import BARE, METHODS, Benchmark, World, lasting, refuse_others
 from core.align.plans import PlanOptions, StepPlan, make_plan
 
+CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
 POINTS = [{"seconds": s, "mm_dist": m} for s, m in ((10.0, 2.0), (20.0, 1.5), (40.0, 1.8))]
 
 
@@ -50,6 +54,15 @@ def test_rows_train_the_published_losses() -> None:
     for name in METHODS:
         settings = world.settings(name, 0, 50)
         assert (settings.noise_power, settings.reward_weight, settings.guards) == (0.0, 1.0, BARE), name
+
+
+def test_a_folder_may_be_looked_at_longer_and_closer_but_not_otherwise() -> None:
+    """Prevents measurements of hours that a closer look would have to begin anew."""
+    config = Benchmark(checkpoints=CHECKPOINTS)
+    now = lasting(config, config.rewards)
+    refuse_others(now, lasting(replace(config, points=30, earliest=0.2, minutes=50.0), config.rewards), Path("cells"))
+    with pytest.raises(ValueError, match=r"cells holds results of other settings \(prompts\)"):
+        refuse_others(now, lasting(replace(config, prompts=9), config.rewards), Path("cells"))
 
 
 def test_rows_follow_the_number_of_steps() -> None:

@@ -1,4 +1,4 @@
-"""Prompts of pairs that nobody recorded: none that was, mirrored or held out, and as long as such motions are."""
+"""Prompts of pairs that no clip shows: none that one does, mirrored or held out, and as long as such motions are."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from core.data.captioned import CaptionedMotion, PreparedSet, save_prepared
 from core.data.captions import STYLES
 from core.data.clips import ClipArchive, save_archive
+from core.data.compose import BLEND_FRAMES, MAX_PART_FRAMES, Mix
 from core.data.mixture import write_mixture
 from core.data.prepare import HELD_OUT
 from core.data.unseen import draw_unseen, tells_pairs, unrecorded_pairs
@@ -34,17 +35,34 @@ def test_pairs_are_those_that_no_clip_shows(clips) -> None:
 
 
 def test_prompts_are_drawn_from_all_pairs_and_as_long_as_their_action(clips) -> None:
-    prompts = draw_unseen(clips, 200, seed=3)
+    prompts = draw_unseen(clips, 200, seed=3, mix=Mix(then=0.0))
     assert len(prompts) == 200 and len(set(prompts.captions)) > 100
     running = np.array([bool(re.search(r"\b(r[ua]n|jog)", text)) for text in prompts.captions])
     assert set(prompts.lengths[running]) == {70} and set(prompts.lengths[~running]) == {90}
-    again, other = draw_unseen(clips, 200, seed=3), draw_unseen(clips, 200, seed=4)
+
+
+def test_the_same_seed_draws_the_same_prompts(clips) -> None:
+    prompts, again, other = (draw_unseen(clips, 200, seed) for seed in (3, 3, 4))
     assert again.captions == prompts.captions != other.captions
+    assert (again.lengths == prompts.lengths).all()
+
+
+def test_sequences_join_an_unrecorded_pair_with_a_recorded_one(make_clip) -> None:
+    """Prevents prompts of two things never seen, of which a reward knows least, and lengths that no sequence has."""
+    clips = [make_clip("bow", "tired", 0, 70), make_clip("dash", "normal", 1, MAX_FRAMES)]
+    prompts = draw_unseen(clips, 300, 3, Mix(then=1.0, same_style=1.0))
+    bow, dash = 70, MAX_PART_FRAMES
+    texts: dict[int, list[str]] = {a + b - BLEND_FRAMES: [] for a in (bow, dash) for b in (bow, dash)}
+    for text, length in zip(prompts.captions, prompts.lengths.tolist(), strict=True):
+        texts[length].append(text)
+    assert not any("sprint" in text for text in texts[2 * bow - BLEND_FRAMES])
+    assert not any("bow" in text for text in texts[2 * dash - BLEND_FRAMES])
+    assert any("bow" in text and "sprint" in text for text in texts[bow + dash - BLEND_FRAMES])
 
 
 def test_lengths_are_those_a_model_can_make(make_clip) -> None:
     clips = [make_clip("run", "tired", 0, MIN_FRAMES - 9), make_clip("bow", "normal", 1, MAX_FRAMES + 30)]
-    assert set(draw_unseen(clips, 100, 0).lengths) == {MIN_FRAMES, MAX_FRAMES}
+    assert set(draw_unseen(clips, 100, 0, Mix(then=0.0)).lengths) == {MIN_FRAMES, MAX_FRAMES}
 
 
 def test_only_an_archive_of_clips_tells_what_it_lacks(clips, tmp_path: Path) -> None:
