@@ -41,12 +41,14 @@ class AlignBatch:
 
     real: (B, E) embedding of a real motion of each prompt, rows 2i and 2i + 1 of one prompt, for the realism term.
     reward_text: the same prompts for a reward that reads another text encoder than the model; None: `text` is for both.
+    weight: of the reward; an update without a realism term is small beside those that have one.
     """
 
     text: Any
     lengths: Tensor
     real: Tensor | None = None
     reward_text: Any = None
+    weight: float = 1.0
 
     @property
     def rewarded_text(self) -> Any:
@@ -81,6 +83,7 @@ class Rows:
     share: float
     real: Tensor | None = None
     rewarded_text: Any = None
+    weight: float = 1.0
     replay: list[tuple[int, Tensor]] = field(default_factory=list)
     terminal_gradient: Tensor | None = None
     sampling: Predict | None = None
@@ -147,7 +150,7 @@ class Finetuner:
         size = self.config.micro_batch or len(batch)
         cuts = [slice(start, min(start + size, len(batch))) for start in range(0, len(batch), size)]
         chunks = [
-            Rows(x_T[c], b.text, b.lengths, generators[c], len(b) / len(batch), b.real, b.rewarded_text)
+            Rows(x_T[c], b.text, b.lengths, generators[c], len(b) / len(batch), b.real, b.rewarded_text, b.weight)
             for c in cuts
             for b in [take_rows(batch, c)]
         ]
@@ -215,7 +218,7 @@ class Finetuner:
 
     def _reward(self, rows: Rows, x0_hat: Tensor, x_prev: Tensor, step: int, now: StepPlan) -> tuple[Tensor, float]:
         """Loss term (scalar) and mean plain reward of one rewarded step."""
-        scale = self.config.reward_weight * rows.share
+        scale = self.config.reward_weight * rows.share * rows.weight
         if now.reward is RewardOn.X0_HAT:
             value, reward = self._value(rows, x0_hat)
             return -scale * self._weight(step) * value.mean(), float(reward.mean())
@@ -267,7 +270,7 @@ class Finetuner:
         step, x_t = rows.replay[index]
         x0_hat = self._predict(rows, x_t, step)
         pull = (rows.terminal_gradient * x0_hat).sum()
-        loss = -self.config.reward_weight * rows.share * self._weight(step) * pull
+        loss = -self.config.reward_weight * rows.share * rows.weight * self._weight(step) * pull
         return loss + self._anchor(rows, x_t, x0_hat, step), float("nan")
 
     def _backward(self, loss: Tensor, reward: float, rows: Rows) -> tuple[float, float, bool]:

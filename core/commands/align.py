@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,6 +72,7 @@ class Align:
     threads: int = 0  # CPU threads; 0 leaves PyTorch's choice
     start: str | None = None  # folder below checkpoints with adapters on the same base to go on from
     unseen_share: float = 0.25  # of the updates: pairs no training clip shows, where the archive tells
+    unseen_weight: float = 2.0  # of the reward in these, which have no realism term beside it
     keep: float = 1.0  # of the adapters' change that is kept: weights between base and policy (Wortsman et al. 2022)
     align: Annotated[AlignConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=recommended)
 
@@ -82,6 +83,8 @@ class Align:
             raise ValueError(f"keep={self.keep} needs adapters. Set --lora-rank above 0, or --keep 1.")
         if not 0.0 <= self.unseen_share <= 1.0:
             raise ValueError(f"unseen_share={self.unseen_share} is outside 0-1, a share of the updates.")
+        if self.unseen_weight <= 0.0:
+            raise ValueError(f"unseen_weight={self.unseen_weight} must be above 0. Set unseen_share to 0 for none.")
         check_held_out(self.held_out_prompts)
 
 
@@ -112,7 +115,6 @@ def run(config: Align, callback: Callback | None = None, command: str = "python 
     reward = joined(config, rewards)
     train = load_set(config.archive, SetConfig("train", config.train_items, seed=config.align.seed + 100))
     val = load_set(config.archive, SetConfig("val", 300))
-    unseen = unseen_prompts(config)
     start = starting_adapters(config) if config.start else None
     levels, on = getattr(model, "schedule", SCHEDULER), torch.device(device)
     if processes.writes:
@@ -121,7 +123,7 @@ def run(config: Align, callback: Callback | None = None, command: str = "python 
         model,
         reward,
         from_diffusers(make_scheduler(SamplerConfig(config.align.steps), levels), config.align.eta),
-        prompt_batches(train, encoder, config.align, on, reward, seen_by, unseen, config.unseen_share),
+        prompt_batches(train, encoder, config.align, on, reward, seen_by, unseen_prompts(config)),
         config.align,
         folder,
         held_out_batch(val, encoder, config.held_out_prompts, on, seen_by),
@@ -166,18 +168,32 @@ def made_from(config: Align, model: DiffusionModel) -> dict[str, Any]:
         "archive": content(config.archive),
         "train_items": config.train_items,
         **({"start": fingerprint(config.checkpoints / config.start)} if config.start else {}),
-        **({"unseen_share": config.unseen_share} if config.unseen_share and tells_pairs(config.archive) else {}),
+        **({"unseen": [config.unseen_share, config.unseen_weight]} if asks_unseen(config) else {}),
     }
 
 
-def unseen_prompts(config: Align) -> Prompts | None:
-    """Prompts of what no training clip shows, where they are wanted and the archive tells what it lacks."""
-    if not config.unseen_share:
+@dataclass(frozen=True)
+class Unseen:
+    """Prompts without motions. share: of the updates, in [0, 1]; weight: of the reward in these."""
+
+    prompts: Prompts
+    share: float
+    weight: float = 1.0
+
+
+def asks_unseen(config: Align) -> bool:
+    """Whether prompts of what no training clip shows are wanted and the archive tells which those are."""
+    return config.unseen_share > 0 and tells_pairs(config.archive)
+
+
+def unseen_prompts(config: Align) -> Unseen | None:
+    """Prompts of what no training clip shows; None where asks_unseen says so."""
+    if not asks_unseen(config):
+        if config.unseen_share:
+            log.info("%s brings its own captions: all prompts are drawn from them, unseen_share is 0", config.archive)
         return None
-    if not tells_pairs(config.archive):
-        log.info("%s brings its own captions: all prompts are drawn from them, unseen_share is 0", config.archive)
-        return None
-    return draw_unseen(load_archive(config.archive).of("train"), UNSEEN_PROMPTS, config.align.seed)
+    prompts = draw_unseen(load_archive(config.archive).of("train"), UNSEEN_PROMPTS, config.align.seed)
+    return Unseen(prompts, config.unseen_share, config.unseen_weight)
 
 
 def starting_adapters(config: Align) -> dict[str, torch.Tensor]:
@@ -230,18 +246,16 @@ def prompt_batches(
     device: torch.device,
     reward: Reward,
     seen_by: TextEncoder | None = None,
-    unseen: Prompts | None = None,
-    unseen_share: float = 0.0,
+    unseen: Unseen | None = None,
 ) -> Callable[[int], AlignBatch]:
     """Update -> its prompts, with the lengths of the motions they describe; a pure function of (seed, update).
 
     With a realism term each prompt fills two rows, and the reward embeds its real motion. ValueError if it can't.
-    seen_by: the reward's text encoder, where it isn't the model's. unseen: prompts without motions, which a share of
-    the updates takes instead.
+    seen_by: the reward's text encoder, where it isn't the model's. unseen: what a share of the updates takes instead.
     """
     embed = embedding_reward(reward).embed_motion if align.guards.realism_weight else None
     order = np.argsort(motions.lengths, kind="stable")
-    unseen_order = np.argsort(unseen.lengths, kind="stable") if unseen else order
+    unseen_order = np.argsort(unseen.prompts.lengths, kind="stable") if unseen else order
 
     def described(captions: Sequence[str], lengths: np.ndarray) -> AlignBatch:
         rewarded = seen_by and seen_by.encode(captions).to(device)
@@ -250,9 +264,10 @@ def prompt_batches(
 
     def batch(update: int) -> AlignBatch:
         rng = np.random.default_rng((align.seed, 77, update))
-        if unseen and np.random.default_rng((align.seed, 78, update)).random() < unseen_share:
-            rows = alike(unseen_order, align.batch, align.batch, rng)
-            return described([unseen.captions[i] for i in rows], unseen.lengths[rows])
+        if unseen and np.random.default_rng((align.seed, 78, update)).random() < unseen.share:
+            rows, prompts = alike(unseen_order, align.batch, align.batch, rng), unseen.prompts
+            asked = described([prompts.captions[i] for i in rows], prompts.lengths[rows])
+            return replace(asked, weight=unseen.weight)
         rows = alike(order, align.batch, align.batch // (2 if embed else 1), rng)
         captions = [motions.captions[i][rng.integers(0, len(motions.captions[i]))] for i in rows]
         prompts = described(captions, motions.lengths[rows])

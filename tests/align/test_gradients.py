@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import sqrt
 
 import numpy as np
+import pytest
 import torch
 
 from core.align.memory import saved_bytes
@@ -162,6 +164,15 @@ def test_noise_aware_mode_rewards_the_next_latent(bench, close) -> None:
     x = ddim(b.schedule, b.x_T, b.x0_hat(b.x_T, 0), 0)
     reward = b.reward.noised(x, b.schedule.timesteps[1], b.batch.lengths, b.batch.text).mean()
     close(gradients[0], b.gradient_of(-reward))
+
+
+@pytest.mark.parametrize("plan", [easytune(2), easytune(2, on=RewardOn.NOISED), draft(2, 2), terminal_gradient(2)])
+def test_a_batch_weighs_as_much_as_it_says(bench, close, plan) -> None:
+    """Prevents prompts without real motions from counting in some methods only."""
+    once, thrice = bench(2), bench(2)
+    thrice.batch = replace(thrice.batch, weight=3.0)
+    for ours, plain in zip(thrice.run(plan), once.run(plan), strict=True):
+        close(ours, [3.0 * gradient for gradient in plain])
 
 
 def test_saved_bytes_do_not_grow_with_steps(bench) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from core.align.config import AlignConfig, GuardConfig
 from core.align.guards import EnsembleReward, Objective, energy_score
-from core.commands.align import prompt_batches
+from core.commands.align import Unseen, prompt_batches
 from core.data.motion_set import MotionSet
 from core.data.unseen import Prompts
 from core.text.features import TextFeatures
@@ -123,10 +123,11 @@ def test_unseen_prompts_take_their_share_of_the_updates() -> None:
     unseen = Prompts(tuple(str(100 + i) for i in range(8)), np.arange(50, 58))
     align = AlignConfig(batch=4, guards=GuardConfig(realism_weight=1.0))
     asked: Any = (numbered_motions(), Words(), align, torch.device("cpu"), Means())
-    batches = prompt_batches(*asked, unseen=unseen, unseen_share=0.25)
+    batches = prompt_batches(*asked, unseen=Unseen(unseen, 0.25, 3.0))
     found = [batches(update) for update in range(200)]
     without = [batch for batch in found if batch.real is None]
     assert 30 <= len(without) <= 70
     for batch in without:
         assert torch.equal(batch.text.pooled[:, 0].long() - 100, batch.lengths - 50) and len(set(batch.lengths)) == 4
-    assert all(batch.text.pooled.max() < 10 for batch in found if batch.real is not None)
+        assert batch.weight == 3.0
+    assert all(b.text.pooled.max() < 10 and b.weight == 1.0 for b in found if b.real is not None)
