@@ -72,7 +72,7 @@ class Align:
     threads: int = 0  # CPU threads; 0 leaves PyTorch's choice
     start: str | None = None  # folder below checkpoints with adapters on the same base to go on from
     unseen_share: float = 0.25  # of the updates: pairs no training clip shows, where the archive tells
-    unseen_weight: float = 2.0  # of the reward in these, which have no realism term beside it
+    unseen_weight: float = 1.0  # of the reward in these, which have no realism term beside it
     keep: float = 1.0  # of the adapters' change that is kept: weights between base and policy (Wortsman et al. 2022)
     align: Annotated[AlignConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=recommended)
 
