@@ -123,7 +123,8 @@ def work(config: StudyLoad, study: Study, server: Server) -> tuple[list[Person],
     (first, _, cpu_before), (last, _, cpu_after) = looks[0], looks[-1]
     cost = {} if kills else {"server_cpu_ms_per_vote": round(1000 * (cpu_after - cpu_before) / max(1, last - first), 1)}
     seconds, memory = time.monotonic() - started, thin([look[:2] for look in looks])
-    return people, {"wall_s": round(seconds, 1), "votes": last, "kills": kills, "memory_mb": memory, **cost}
+    votes = sum(len(person.answers) for person in people)  # the last look may be older than the last answer
+    return people, {"wall_s": round(seconds, 1), "votes": votes, "kills": kills, "memory_mb": memory, **cost}
 
 
 def check(data_dir: Path, database: str | None, study: Study, people: list[Person]) -> dict[str, Any]:
