@@ -41,7 +41,7 @@ class AlignBatch:
 
     real: (B, E) embedding of a real motion of each prompt, rows 2i and 2i + 1 of one prompt, for the realism term.
     reward_text: the same prompts for a reward that reads another text encoder than the model; None: `text` is for both.
-    weight: of the reward; an update without a realism term is small beside those that have one.
+    weight: of what is maximised; an update without a realism term is small beside those that have one.
     """
 
     text: Any

@@ -178,7 +178,7 @@ class Unseen:
 
     prompts: Prompts
     share: float
-    weight: float = 1.0
+    weight: float
 
 
 def asks_unseen(config: Align) -> bool:
