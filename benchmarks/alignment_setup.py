@@ -1,7 +1,8 @@
 """What is compared and on what: variants as data, settings, models, prompts.
 
 Every row trains its method's published loss: no guards, every step's reward weighted alike. What may differ from that
-is set by `--align.noise-power` and `--align.guards...`, for all rows alike, or comes with the rows of GUARDED.
+is set by `--align.noise-power` and `--align.guards...`, for all rows alike, or comes with the rows of GUARDED and with
+easytune-fast: two of the last ten steps are trained, so that there are more prompts, and the policy is averaged.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Variant:
     method: str
     last_k: int | float | None = None  # number of steps, share of T, or None for all
     guards: Mapping[str, float] = field(default_factory=dict)  # fields of GuardConfig that differ
+    trained_stride: int = 1  # of the last_k steps every so many-th is trained
     ensemble: bool = False
     saturates: bool = False  # at the mean reward of real motions
 
@@ -66,6 +68,7 @@ METHODS = {
     "drtune": Variant("drtune", 5),
     "refl": Variant("refl"),
 }
+STRIDED = {"easytune-fast": Variant("easytune", _FIFTH, {"ema": 0.97}, trained_stride=5)}
 GUARDED = {
     "easytune+anchor": Variant("easytune", _FIFTH, {"anchor_weight": ALL_GUARDS["anchor_weight"]}),
     "easytune+ema": Variant("easytune", _FIFTH, {"ema": ALL_GUARDS["ema"]}),
@@ -75,14 +78,14 @@ GUARDED = {
     "easytune+ensemble": Variant("easytune", _FIFTH, ensemble=True),
     "easytune+guards": Variant("easytune", _FIFTH, ALL_GUARDS, ensemble=True, saturates=True),
 }
-VARIANTS = {**METHODS, **GUARDED}
+VARIANTS = {**METHODS, **STRIDED, **GUARDED}
 
 
 @dataclass(frozen=True)
 class Benchmark:
     """Measure reward fine-tuners side by side. Run the same command again after a kill: finished parts are kept."""
 
-    methods: tuple[str, ...] = tuple(METHODS)  # rows; also easytune+anchor, +ema, ...: see GUARDED
+    methods: tuple[str, ...] = (*METHODS, *STRIDED)  # rows; also easytune+anchor, +ema, ...: see GUARDED
     ablation: bool = False  # each guard of EasyTune alone, none and all, instead of `methods`
     stages: tuple[Literal["cost", "curves"], ...] = ("cost", "curves")  # memory and time; learning curves
     seeds: tuple[int, ...] = (0, 1, 2)  # of the curves: adapters, prompts, noise, noise of the test prompts
@@ -204,10 +207,12 @@ class World:
     def settings(self, name: str, seed: int, steps: int) -> AlignConfig:
         """The alignment of a row: shared settings with its method, steps, guards and learning rate."""
         config, variant = self.config, VARIANTS[name]
+        last_k = variant.trained_steps(steps)
         ceiling = {"saturation": self.ceiling} if variant.saturates else {}
         guards = replace(config.align.guards, **{**variant.guards, **ceiling})  # type: ignore[arg-type]
         return replace(
-            config.align, method=variant.method, steps=steps, last_k=variant.trained_steps(steps), seed=seed,
+            config.align, method=variant.method, steps=steps, last_k=last_k, seed=seed,
+            trained_stride=min(variant.trained_stride, last_k or steps),
             guards=guards, lr=config.lr_of.get(name, config.align.lr), updates=10**7, save_every=10**7, keep_every=0,
         )  # fmt: skip
 

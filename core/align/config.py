@@ -51,6 +51,7 @@ class AlignConfig:
     steps: int = 20  # DDIM sampling steps T; 50 in the paper, 20 is as good here at 2.5x less cost
     last_k: int | None = 4  # trained steps, from the end; None = all. A fifth of the steps, as published
     prefix_stride: int = 1  # ours: steps before the first trained one are walked this many at a time
+    trained_stride: int = 1  # ours: of EasyTune's last_k steps every so many-th is trained, and walked that far
     share: float = 0.2  # AlignProp: probability that a step keeps its gradient
     guidance_scale: float = 2.5  # classifier-free guidance weight while aligning and sampling; 7.5 in MLD
     updates: int = 150  # batches of prompts; an EasyTune batch makes last_k optimiser steps
@@ -74,11 +75,16 @@ class AlignConfig:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"method={self.method!r} is unknown. Choose one of {', '.join(METHODS)}.")
-        for name in ("steps", "prefix_stride", "updates", "batch", "save_every"):
+        for name in ("steps", "prefix_stride", "trained_stride", "updates", "batch", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
         if self.last_k is not None and not 1 <= self.last_k <= self.steps:
             raise ValueError(f"last_k={self.last_k} is outside 1-{self.steps} (steps). Use None for all steps.")
+        if self.method.startswith("easytune") and self.trained_stride > (self.last_k or self.steps):
+            raise ValueError(
+                f"trained_stride={self.trained_stride} exceeds the {self.last_k or self.steps} steps of last_k. "
+                "Choose a smaller one, or more trained steps."
+            )
         if self.micro_batch is not None and self.micro_batch < 1:
             raise ValueError(f"micro_batch={self.micro_batch} must be at least 1, or None for the whole batch.")
         if self.guards.realism_weight and (self.batch % 2 or (self.micro_batch or 2) % 2):
@@ -107,4 +113,6 @@ class AlignConfig:
 
     def plan_options(self) -> PlanOptions:
         """What core.align.plans.make_plan reads."""
-        return PlanOptions(self.steps, self.last_k, self.share, prefix_stride=self.prefix_stride)
+        return PlanOptions(
+            self.steps, self.last_k, self.share, prefix_stride=self.prefix_stride, trained_stride=self.trained_stride
+        )

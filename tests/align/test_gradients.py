@@ -77,6 +77,20 @@ def test_a_hurried_prefix_trains_the_same_steps_from_a_coarser_walk(bench, close
         x = ddim(b.schedule, x, x0_hat, i).detach()
 
 
+def test_a_stride_among_trained_steps_walks_on_from_where_the_last_one_was(bench, close) -> None:
+    """The next trained step must see x_t after a jump of the stride, by the estimate that was trained."""
+    b = bench(7)
+    gradients = b.run(easytune(7, 5, stride=2))
+    bars, x = b.schedule.alpha_bars, b.x_T
+    for i in range(2):
+        x = ddim(b.schedule, x, b.x0_hat(x, i), i).detach()
+    assert [record.step for record in b.records] == [2, 4, 6]
+    for gradient, i in zip(gradients, (2, 4, 6), strict=True):
+        x0_hat = b.x0_hat(x, i)
+        close(gradient, b.gradient_of(-b.mean_reward(x0_hat)))
+        x = jump(x, x0_hat, bars[i], bars[min(i + 2, 7)]).detach()
+
+
 def test_methods_agree_at_one_step(bench, close) -> None:
     """With T = 1 there is nothing left to detach: EasyTune, ReFL, DRaFT-1, DRTune and terminal gradient are one."""
     rng = np.random.default_rng(0)

@@ -43,6 +43,24 @@ def test_easytune_rewards_and_updates_each_of_the_last_k() -> None:
     assert trained(easytune(50)) == list(range(50))
 
 
+def test_a_stride_of_easytune_trains_fewer_steps_and_walks_over_the_others() -> None:
+    """A step trained twice, one left out of the walk, or a stride that other methods obey."""
+    plan = easytune(50, 10, stride=4)
+    assert trained(plan) == rewarded(plan) == [40, 44, 48]
+    assert [step.stride for step in plan[40:]] == [4, 0, 0, 0, 4, 0, 0, 0, 2, 0]
+    assert sum(step.stride for step in plan) == 50
+    assert all(step.update for step in plan if step.keep_grad)
+    assert easytune(50, 10, stride=1) == easytune(50, 10)
+    with pytest.raises(ValueError, match="trained_stride=11 is outside 1-10"):
+        easytune(50, 10, stride=11)
+    options = PlanOptions(steps=20, last_k=4)
+    for method in METHODS:
+        plain, coarse = (
+            make_plan(method, o, np.random.default_rng(5)) for o in (options, replace(options, trained_stride=2))
+        )
+        assert (plain != coarse) == method.startswith("easytune")
+
+
 def test_draft_keeps_k_steps_and_one_reward() -> None:
     plan = draft(50, 10)
     assert trained(plan) == list(range(40, 50)) and rewarded(plan) == [49]

@@ -68,6 +68,9 @@ def test_a_folder_may_be_looked_at_longer_and_closer_but_not_otherwise() -> None
 def test_rows_follow_the_number_of_steps() -> None:
     """Prevents EasyTune's last fifth from staying 10 steps at T = 10, and more trained steps than there are."""
     assert [METHODS["easytune"].trained_steps(steps) for steps in (50, 10, 4)] == [10, 2, 1]
+    world = World(Benchmark(), torch.device("cpu"), None, None, {})  # type: ignore[arg-type]
+    fast = [world.settings("easytune-fast", 0, steps) for steps in (50, 10, 4)]
+    assert [(s.last_k, s.trained_stride) for s in fast] == [(10, 5), (2, 2), (1, 1)]
     assert METHODS["draft-10"].trained_steps(4) == 4 and METHODS["draft-50"].trained_steps(50) is None
     with pytest.raises(ValueError, match="unknown"):
         Benchmark(methods=("eztune",))
