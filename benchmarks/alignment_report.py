@@ -16,7 +16,7 @@ import numpy as np
 from core.metrics.intervals import Interval, PairedDifference, paired_difference, t_interval
 
 Points = Sequence[Mapping[str, Any]]
-OURS, RIVAL = "easytune", "draft-50"  # what the headlines compare: rows of EasyTune, bare or guarded, with the rival
+OURS, RIVAL = "easytune", "draft-50"  # what the headlines compare: every row of EasyTune, with the rival
 MEGABYTE = 1e6
 _TEST = {"r_precision_3": "R@3", "near_miss_1": "near-miss R@1", "fid": "FID", "skating": "skating, m/s"}
 
@@ -45,7 +45,7 @@ def equal_time(curves: Mapping[str, Mapping[str, Any]], clock: str) -> float:
 
 def headlines(results: Mapping[str, Any], clock: str) -> dict[str, dict[str, Any]]:
     """Row -> figures of each row of EasyTune that was measured beside DRaFT-50."""
-    rows = sorted({name for part in ("cost", "curves") for name in results[part] if name.split("+")[0] == OURS})
+    rows = sorted({name for part in ("cost", "curves") for name in results[part] if name.startswith(OURS)})
     found = {row: cost_headline(results["cost"], row) | curve_headline(results, clock, row) for row in rows}
     return {row: figures for row, figures in found.items() if figures}
 

@@ -77,11 +77,12 @@ def test_rows_follow_the_number_of_steps() -> None:
 
 
 def test_every_row_of_easytune_is_held_against_the_rival() -> None:
-    """Prevents a headline that leaves out the guarded rows, or that sets a rival against itself."""
+    """Prevents a headline that leaves out the guarded or strided rows, or that sets a rival against itself."""
     cell = {"points": POINTS, "test": {"distances": [1.0]}}
     slow = {"points": [{"seconds": s, "mm_dist": m} for s, m in ((30.0, 2.2), (300.0, 1.5))]}
-    curves = {"draft-50": {"0": slow}, "draft-1": {"0": cell}, "easytune": {"0": cell}, "easytune+ema": {"0": cell}}
+    curves = {"draft-50": {"0": slow}, "draft-1": {"0": cell}, "easytune": {"0": cell}}
+    curves |= {"easytune+ema": {"0": cell}, "easytune-fast": {"0": cell}}
     found = headlines({"cost": {}, "base": {"val": {"mm_dist": 2.5}}, "curves": curves}, "seconds")
-    assert list(found) == ["easytune", "easytune+ema"]
+    assert list(found) == ["easytune", "easytune+ema", "easytune-fast"]
     assert found["easytune+ema"]["sooner at draft-50's best MM-Dist by"].mean == 300.0 / 20.0
     assert headlines({"cost": {}, "base": {}, "curves": {"easytune": {"0": cell}}}, "seconds") == {}
