@@ -223,7 +223,7 @@ class Finetuner:
             value, reward = self._value(rows, x0_hat)
             return -scale * self._weight(step) * value.mean(), float(reward.mean())
         if now.reward is RewardOn.NOISED:
-            t = self.schedule.timestep_after(step)
+            t = self.schedule.timestep_after(step + now.stride - 1)
             noised = noised_reward(self.objective.reward).noised(x_prev, t, rows.lengths, rows.rewarded_text)
             return -scale * self._weight(step) * self.objective.shaped(noised).mean(), float(noised.detach().mean())
         if now.reward is RewardOn.GRADIENT:

@@ -62,6 +62,11 @@ def _check_share(name: str, value: float) -> None:
         raise ValueError(f"{name}={value} is outside 0-1.")
 
 
+def _strides(steps: int, stride: int) -> list[int]:
+    """How far each of `steps` steps walks: every stride-th `stride` far or to the end, those between not at all."""
+    return [0 if i % stride else min(stride, steps - i) for i in range(steps)]
+
+
 def easytune(steps: int, last_k: int | None = None, on: RewardOn = RewardOn.X0_HAT, stride: int = 1) -> Plan:
     """EasyTune eq. (1): each of the last k steps (all by default) rewarded and updated by itself.
 
@@ -72,8 +77,8 @@ def easytune(steps: int, last_k: int | None = None, on: RewardOn = RewardOn.X0_H
     _check("last_k", last_k, 1, steps)
     _check("trained_stride", stride, 1, last_k)
     trained = StepPlan(keep_grad=True, reward=on, update=True)
-    strides = [0 if i % stride else min(stride, last_k - i) for i in range(last_k)]
-    return (SAMPLE,) * (steps - last_k) + tuple(replace(trained if s else SAMPLE, stride=s) for s in strides)
+    walk = (replace(trained if s else SAMPLE, stride=s) for s in _strides(last_k, stride))
+    return (SAMPLE,) * (steps - last_k) + tuple(walk)
 
 
 def draft(steps: int, last_k: int) -> Plan:
@@ -183,8 +188,7 @@ def hurried(plan: Plan, stride: int) -> Plan:
     if stride < 1:
         raise ValueError(f"prefix_stride={stride} must be at least 1.")
     prefix = next((i for i, step in enumerate(plan) if step != SAMPLE), len(plan))
-    coarse = [replace(SAMPLE, stride=0 if i % stride else min(stride, prefix - i)) for i in range(prefix)]
-    return (*coarse, *plan[prefix:])
+    return (*(replace(SAMPLE, stride=s) for s in _strides(prefix, stride)), *plan[prefix:])
 
 
 def segments(plan: Plan) -> list[range]:

@@ -180,6 +180,16 @@ def test_noise_aware_mode_rewards_the_next_latent(bench, close) -> None:
     close(gradients[0], b.gradient_of(-reward))
 
 
+def test_noise_aware_mode_says_how_noised_a_latent_is_after_a_stride(bench, close) -> None:
+    """Prevents a latent that was walked two steps far from being rewarded as one of the step between."""
+    b = bench(4)
+    gradients = b.run(easytune(4, on=RewardOn.NOISED, stride=2))
+    bars = b.schedule.alpha_bars
+    x = jump(b.x_T, b.x0_hat(b.x_T, 0), bars[0], bars[2])
+    reward = b.reward.noised(x, b.schedule.timesteps[2], b.batch.lengths, b.batch.text).mean()
+    close(gradients[0], b.gradient_of(-reward))
+
+
 @pytest.mark.parametrize("plan", [easytune(2), easytune(2, on=RewardOn.NOISED), draft(2, 2), terminal_gradient(2)])
 def test_a_batch_weighs_as_much_as_it_says(bench, close, plan) -> None:
     """Prevents prompts without real motions from counting in some methods only."""
