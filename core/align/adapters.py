@@ -150,11 +150,11 @@ class Lora:
         self.adapters = {}
 
 
-def average(alignments: Sequence[tuple[Mapping[str, Tensor], float]], rank: int | None = None) -> dict[str, Tensor]:
-    """Adapters whose change, at scale 1, is the mean of the changes of (adapters, scale) pairs.
+def summed(alignments: Sequence[tuple[Mapping[str, Tensor], float]], rank: int | None = None) -> dict[str, Tensor]:
+    """Adapters whose change, at scale 1, is the sum of the changes of (adapters, scale) pairs.
 
     adapters: "<weight>.a" (rank, in) and "<weight>.b" (out, rank), as Lora.adapters has them. Ranks add up; with
-    `rank` the mean is replaced by the nearest change of that rank. ValueError where they adapt different weights.
+    `rank` the sum is replaced by the nearest change of that rank. ValueError where they adapt different weights.
     """
     names = set(alignments[0][0])
     if any(set(adapters) != names for adapters, _ in alignments):
@@ -165,7 +165,7 @@ def average(alignments: Sequence[tuple[Mapping[str, Tensor], float]], rank: int 
         if name.endswith(".a"):
             joined[name] = torch.cat([a for a, _ in parts], 0)
         else:
-            joined[name] = torch.cat([b * (scale / len(parts)) for b, scale in parts], 1)
+            joined[name] = torch.cat([b * scale for b, scale in parts], 1)
     return joined if rank is None else _nearest(joined, rank)
 
 

@@ -2,19 +2,23 @@
 
 Alignments gain alike and err each in its own way, so the mean of their weights keeps the gain and sheds part of the
 errors, reward hacking among them (Wortsman et al. 2022; Rame et al. 2024, WARP). It costs no network call more.
+
+An average among them stands for the alignments it is the mean of: `align-average aligned aligned-c --name better` is
+the mean of all of them alike, so that more may join when those before are no longer at hand.
 """
 
 from __future__ import annotations
 
 import shlex
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from core.align.adapters import average
+from core.align.adapters import summed
 from core.models.card import write_card
 from core.models.checkpoint import averaged, read_adapters, save_adapters
 from core.run_record import set_aside
@@ -55,13 +59,29 @@ def run(config: AlignAverage, command: str = "python -m core align-average") -> 
     described = [each for each, _ in found]
     if len({each["config"]["base"] for each in described}) > 1:
         raise ValueError(f"{', '.join(config.of)} were aligned from different bases. Average alignments of one base.")
-    adapters = average([(tensors, float(each["config"]["scale"])) for each, tensors in found], config.rank)
-    members = {name: {k: each[k] for k in _KEPT if k in each} for name, each in zip(config.of, described, strict=True)}
-    meta: dict[str, Any] = {"command": command, "averaged": members}
+    members = _members(config.of, described)
+    counts = [len(each.get("averaged", {"": each})) for each in described]
+    shares = [float(each["config"]["scale"]) * n / sum(counts) for each, n in zip(described, counts, strict=True)]
+    adapters = summed([(tensors, share) for (_, tensors), share in zip(found, shares, strict=True)], config.rank)
+    means = {}
+    for name, each in zip(config.of, described, strict=True):
+        means |= {**each.get("means", {}), name: each["command"]} if "averaged" in each else {}
+    meta: dict[str, Any] = {"command": command, "averaged": members, "means": means}
     target = config.checkpoints / config.name
-    set_aside(target, made_here=averaged(target) == config.of)
+    set_aside(target, made_here=averaged(target) == tuple(members))
     save_adapters(target, adapters, 1.0, meta, described[0]["config"].get("from", "base"))
     for name, folder in zip(config.of, folders, strict=True):
-        if (folder / "curve.png").exists():
-            shutil.copyfile(folder / "curve.png", target / f"curve-{name}.png")
+        for curve in (path for pattern in ("curve.png", "curve-*.png") for path in folder.glob(pattern)):
+            shutil.copyfile(curve, target / (f"curve-{name}.png" if curve.stem == "curve" else curve.name))
     write_card(target, command)
+
+
+def _members(names: Sequence[str], described: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What is kept of every alignment, of those behind an average too, by its name; ValueError for one named twice."""
+    members: dict[str, dict[str, Any]] = {}
+    for name, each in zip(names, described, strict=True):
+        for member, one in each.get("averaged", {name: each}).items():
+            if member in members:
+                raise ValueError(f"{member} is in the mean twice. Name every alignment once, alone or by its average.")
+            members[member] = {k: one[k] for k in _KEPT if k in one}
+    return members

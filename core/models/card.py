@@ -43,6 +43,7 @@ def write_card(folder: Path, command: str) -> None:
         f"Architecture `{described['architecture']}`, {size:.1f} MB, float16 matrices.",
         "## How it was made",
         f"`{command}`{_data(described)}.",
+        "\n".join(f"- {name} there: `{made}`" for name, made in described.get("means", {}).items()),
         _facts(described, ("steps", "seed", "minutes", "device", "updates", "stopped", "note")),
         _table(described.get("validation") or described.get("monitors") or {}),
         _parting(described),

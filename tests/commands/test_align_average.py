@@ -53,6 +53,27 @@ def test_change_is_the_mean_of_the_changes(two: Path, capsys: pytest.CaptureFixt
     assert (two / "both" / "curve-aligned-a.png").read_bytes() == b"aligned-a"
 
 
+def test_an_average_among_them_stands_for_its_alignments(two: Path, capsys: pytest.CaptureFixture) -> None:
+    """Prevents one new alignment from counting as much as all earlier ones, and a card that forgets those."""
+    described, tensors = read_adapters(two / "aligned-a")
+    save_adapters(two / "aligned-c", {key: -3 * t for key, t in tensors.items()}, 0.1, {"command": "make aligned-c"})
+    asked = ["align-average", "--checkpoints", str(two)]
+    assert main([*asked, "aligned-a", "aligned-b", "--name", "both"]) == 0
+    assert main([*asked, "both", "aligned-c", "--name", "all"]) == 0
+    assert main([*asked, "aligned-a", "aligned-b", "aligned-c", "--name", "alike"]) == 0
+    every, alike = change(two, "all"), change(two, "alike")
+    for key, value in alike.items():
+        assert torch.allclose(every[key], value, atol=3e-3 * float(value.abs().max()) + 1e-6)
+    assert any(value.any() for value in alike.values())
+    card = (two / "all" / "card.md").read_text()
+    assert card.count("### aligned-") == 2 and "### aligned-b" in card  # c tells of no parting
+    assert "- both there: `python -m core align-average" in card and '"aligned-a"' in card
+    assert (two / "all" / "curve-aligned-b.png").read_bytes() == b"aligned-b"
+    assert main([*asked, "all", "aligned-a", "--name", "again"]) != 0
+    assert "aligned-a is in the mean twice" in capsys.readouterr().err
+    assert not (two / "again").exists()
+
+
 def test_rank_keeps_the_nearest_change(two: Path) -> None:
     """Prevents a cut that is not the best of its rank, or that changes anything where the rank suffices."""
     asked = ["align-average", "aligned-a", "aligned-b", "--checkpoints", str(two)]
