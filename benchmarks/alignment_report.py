@@ -103,6 +103,24 @@ def curve_headline(results: Mapping[str, Any], clock: str, row: str = OURS) -> d
     }
 
 
+def over_time(results: Mapping[str, Any], clock: str, row: str) -> str:
+    """Gain in MM-Dist over the base by a row and by DRaFT-50 at each look at the row, as a table; "" without both."""
+    ours, rival = results["curves"].get(row, {}), results["curves"].get(RIVAL, {})
+    seeds, base = sorted(set(ours) & set(rival)), results["base"].get("val", {}).get("mm_dist", 0.0)
+    looks = min((len(ours[seed]["points"]) for seed in seeds), default=0)
+    lines = [f"| training time, s | {row} | {RIVAL} | difference |", "| ---: |" + " ---: |" * 3]
+    for i in range(looks):
+        times = [ours[seed]["points"][i][clock] for seed in seeds]
+        gains = [
+            [gain_at(cells[seed]["points"], base, seconds, clock) for cells in (ours, rival)]
+            for seed, seconds in zip(seeds, times, strict=True)
+        ]
+        cells = ([a for a, _ in gains], [b for _, b in gains], [a - b for a, b in gains])
+        shown = " | ".join(_signed(t_interval(values)) for values in cells)
+        lines.append(f"| {np.mean(times):.0f} | {shown} |")
+    return "\n".join(lines) + "\n" if looks else ""
+
+
 def paired_on_test(seeds: Mapping[str, Any], base: Mapping[str, Any]) -> PairedDifference:
     """MM-Dist of a row less the base's on the test prompts: same prompt, same noise; a prompt is the mean of seeds."""
     common = [seed for seed in seeds if seed in base]
@@ -197,7 +215,10 @@ def markdown(results: Mapping[str, Any], clock: str) -> str:
     where = f"{here['cpu']}, {here['cores']} cores, load {here['load']}, PyTorch {here['torch']}"
     parts = [
         f"# Reward fine-tuners side by side\n\n{where}\n",
-        *(f"## {row} against {RIVAL}\n\n{_bullets(figures)}\n" for row, figures in headlines(results, clock).items()),
+        *(
+            f"## {row} against {RIVAL}\n\n{_bullets(figures)}\n\n{over_time(results, clock, row)}"
+            for row, figures in headlines(results, clock).items()
+        ),
         f"## Memory and time\n\n{cost_table(results['cost'])}" if results["cost"] else "",
         f"## Learning\n\nDifferences from the base; time is {title} training time without evaluation; ± is the 95 % "
         f"interval over seeds, [ ] over prompts.\n\n{curve_table(results, clock)}"

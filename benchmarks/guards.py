@@ -108,7 +108,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def tiny(config: Ablation) -> Ablation:
     """The settings of --smoke: every row, almost no work."""
-    return replace(config, prompts=8, align=replace(config.align, steps=2, last_k=1, batch=2, updates=1))
+    return replace(
+        config, prompts=8, align=replace(config.align, steps=2, last_k=1, trained_stride=1, batch=2, updates=1)
+    )
 
 
 def run(config: Ablation) -> str:

@@ -51,8 +51,8 @@ UNSEEN_PROMPTS = 2000  # drawn once a run, more than its updates ask for
 
 def recommended() -> AlignConfig:
     """The best settings found for a single run, docs/experiments.md; a card tells what its weights were made with."""
-    guards = GuardConfig(anchor_weight=0.1, ema=0.99, realism_weight=1.0)
-    return AlignConfig(steps=50, last_k=10, prefix_stride=5, updates=32, lr=1.5e-4, guards=guards)
+    guards = GuardConfig(anchor_weight=0.1, ema=0.97, realism_weight=1.0)
+    return AlignConfig(steps=50, last_k=10, prefix_stride=5, trained_stride=5, updates=96, lr=4e-4, guards=guards)
 
 
 @dataclass(frozen=True)

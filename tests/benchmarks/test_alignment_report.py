@@ -10,7 +10,15 @@ import pytest
 import torch
 
 from benchmarks.alignment_cost import untrained
-from benchmarks.alignment_report import best, cost_headline, equal_time, gain_at, headlines, seconds_to_reach
+from benchmarks.alignment_report import (
+    best,
+    cost_headline,
+    equal_time,
+    gain_at,
+    headlines,
+    over_time,
+    seconds_to_reach,
+)
 from benchmarks.alignment_setup import BARE, METHODS, Benchmark, World, lasting, refuse_others
 from core.align.plans import PlanOptions, StepPlan, make_plan
 
@@ -86,3 +94,14 @@ def test_every_row_of_easytune_is_held_against_the_rival() -> None:
     assert list(found) == ["easytune", "easytune+ema", "easytune-fast"]
     assert found["easytune+ema"]["sooner at draft-50's best MM-Dist by"].mean == 300.0 / 20.0
     assert headlines({"cost": {}, "base": {}, "curves": {"easytune": {"0": cell}}}, "seconds") == {}
+
+
+def test_gains_are_told_for_every_look() -> None:
+    """Prevents a gain at one chosen time from standing for the curve, which turns after its best."""
+    slow = {"points": [{"seconds": s, "mm_dist": m} for s, m in ((15.0, 2.2), (300.0, 1.5))]}
+    results = {"base": {"val": {"mm_dist": 2.5}}, "curves": {"easytune": {"0": {"points": POINTS}}}}
+    assert over_time(results, "seconds", "easytune") == ""
+    results["curves"]["draft-50"] = {"0": slow}
+    rows = [line.split(" | ") for line in over_time(results, "seconds", "easytune").splitlines()[2:]]
+    found = [[float(cell.strip("| ")) for cell in row] for row in rows]
+    assert found == [[10, 0.5, 0.0, 0.5], [20, 1.0, 0.3, 0.7], [40, 0.7, 0.3, 0.4]]
