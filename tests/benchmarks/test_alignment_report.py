@@ -64,6 +64,16 @@ def test_rows_train_the_published_losses() -> None:
         assert (settings.noise_power, settings.reward_weight, settings.guards) == (0.0, 1.0, BARE), name
 
 
+def test_defaults_are_those_of_the_curves_in_the_documents() -> None:
+    """Prevents figures whose command, which names no settings, measures something else today."""
+    world = World(Benchmark(), torch.device("cpu"), None, None, {})  # type: ignore[arg-type]
+    rows = {name: world.settings(name, 0, 50) for name in ("easytune", "easytune-fast", "draft-50")}
+    assert [s.lr for s in rows.values()] == [1.5e-4, 4e-4, 3e-4]
+    assert {(s.batch, s.micro_batch, s.prefix_stride) for s in rows.values()} == {(16, 8, 5)}
+    assert world.config.rewards == ("reward-spl", "reward-b") and world.config.prompts == 64
+    assert world.config.seconds_of("draft-50") == 48 * 60 and world.config.seconds_of("easytune-fast") == 7 * 60
+
+
 def test_a_folder_may_be_looked_at_longer_and_closer_but_not_otherwise() -> None:
     """Prevents measurements of hours that a closer look would have to begin anew."""
     config = Benchmark(checkpoints=CHECKPOINTS)
