@@ -229,7 +229,10 @@ def markdown(results: Mapping[str, Any], clock: str) -> str:
 
 
 def picture(results: Mapping[str, Any], clock: str) -> bytes:
-    """PNG: MM-Dist above, reward below; against training time on the left, optimiser updates on the right."""
+    """PNG: MM-Dist above, reward below; against training time on the left, optimiser updates on the right.
+
+    Seeds are thin lines, their mean is a thick one.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -241,14 +244,18 @@ def picture(results: Mapping[str, Any], clock: str) -> bytes:
             axes = grid[row][column]
             axes.axhline(results["base"]["val"][what], color="gray", linestyle=":", linewidth=1, label="base")
             for number, (name, seeds) in enumerate(results["curves"].items()):
-                for i, cell in enumerate(seeds.values()):
-                    x, y = ([point[key] for point in cell["points"]] for key in (axis, what))
-                    axes.plot(x, y, f"C{number % 10}", linewidth=1.2, alpha=0.8, label=None if i else name)
+                style = {"color": f"C{number % 10}", "linestyle": ("-", "--")[number // 10 % 2]}
+                lines = [[[point[key] for point in cell["points"]] for key in (axis, what)] for cell in seeds.values()]
+                for line in lines:
+                    axes.plot(*line, **style, linewidth=0.8, alpha=0.3 if len(lines) > 1 else 1.0)
+                looks = min(len(x) for x, _ in lines)
+                mean = np.mean([[values[:looks] for values in line] for line in lines], axis=0)
+                axes.plot(*mean, **style, linewidth=1.8, label=name)
             axes.set_xscale("log")
             axes.grid(alpha=0.25)
             axes.set_ylabel({"mm_dist": "judge: MM-Dist, lower is better", "reward": "reward"}[what])
             axes.set_xlabel(label if row else "")
-    grid[0][1].legend(fontsize=8)
+    figure.legend(*grid[0][1].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=110)
     return file.getvalue()
