@@ -100,8 +100,7 @@ def curve_headline(results: Mapping[str, Any], clock: str, row: str = OURS) -> d
         "gain in MM-Dist in equal time": t_interval([a for a, _ in gains]),
         f"... of {RIVAL}": t_interval([b for _, b in gains]),
         f"... more than {RIVAL}": t_interval([a - b for a, b in gains]),
-        f"... more than {RIVAL}, as a share": float(mean_gain[0] / mean_gain[1] - 1),
-    }
+    } | ({f"... more than {RIVAL}, as a share": float(mean_gain[0] / mean_gain[1] - 1)} if mean_gain[1] > 0 else {})
 
 
 def over_time(results: Mapping[str, Any], clock: str, row: str) -> str:
