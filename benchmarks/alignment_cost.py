@@ -10,6 +10,7 @@ the first trained step and is shared by all updates of a trajectory; both are ti
 from __future__ import annotations
 
 import gc
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,8 +19,9 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import takewhile
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -53,11 +55,18 @@ class Clock:
 
 def in_fresh_process(config: Benchmark, name: str) -> dict[str, Any]:
     """measure_cost in a new interpreter; {"failed": reason} where the system killed it, as it does without memory."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
         try:
             return pool.submit(measure_cost, config, name).result()
         except BrokenProcessPool:
             return {"failed": "the process was killed, probably for its memory"}
+
+
+def end_with_parent() -> None:
+    """Let this process end when the one that started it does: a killed benchmark leaves no measurement running."""
+    starter = parent_process()
+    if starter is not None:
+        Thread(target=lambda: (starter.join(), os._exit(1)), daemon=True).start()
 
 
 def measure_cost(config: Benchmark, name: str) -> dict[str, Any]:
