@@ -55,7 +55,7 @@ def test_change_is_the_mean_of_the_changes(two: Path, capsys: pytest.CaptureFixt
 
 def test_an_average_among_them_stands_for_its_alignments(two: Path, capsys: pytest.CaptureFixture) -> None:
     """Prevents one new alignment from counting as much as all earlier ones, and a card that forgets those."""
-    described, tensors = read_adapters(two / "aligned-a")
+    _, tensors = read_adapters(two / "aligned-a")
     save_adapters(two / "aligned-c", {key: -3 * t for key, t in tensors.items()}, 0.1, {"command": "make aligned-c"})
     asked = ["align-average", "--checkpoints", str(two)]
     assert main([*asked, "aligned-a", "aligned-b", "--name", "both"]) == 0
