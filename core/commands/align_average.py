@@ -5,6 +5,8 @@ errors, reward hacking among them (Wortsman et al. 2022; Rame et al. 2024, WARP)
 
 An average among them stands for the alignments it is the mean of: `align-average aligned aligned-c --name better` is
 the mean of all of them alike, so that more may join when those before are no longer at hand.
+
+A mean changes less than each of its members does, for their errors cancel; `--scale` goes further along it.
 """
 
 from __future__ import annotations
@@ -34,19 +36,23 @@ class AlignAverage:
     name: str = "aligned"  # folder below checkpoints that is written
     checkpoints: Path = Path("checkpoints")
     rank: int | None = None  # of the mean: the nearest of that rank, a smaller file; None = the sum of the ranks
+    scale: float = 1.0  # times the mean change; above 1 goes beyond the mean, below 1 stays nearer to the base
 
     def __post_init__(self) -> None:
         if len(set(self.of)) < max(2, len(self.of)) or self.name in self.of:
             raise ValueError(f"of={self.of} must name two or more different alignments, none of them {self.name!r}.")
         if self.rank is not None and self.rank < 1:
             raise ValueError(f"rank={self.rank} must be at least 1, or None to keep all.")
+        if not 0.0 < self.scale <= 3.0:
+            raise ValueError(f"scale={self.scale} is outside (0, 3]. Use 1 for the mean itself.")
 
 
 def main(arguments: list[str]) -> None:
     """Parse and run."""
     config = tyro.cli(AlignAverage, args=arguments, prog="python -m core align-average")
     run(config, shlex.join(["python", "-m", "core", "align-average", *arguments]))
-    print(f"{config.checkpoints / config.name} is the mean of {', '.join(config.of)}.")
+    times = "" if config.scale == 1 else f", times {config.scale:g}"
+    print(f"{config.checkpoints / config.name} is the mean of {', '.join(config.of)}{times}.")
 
 
 def run(config: AlignAverage, command: str = "python -m core align-average") -> None:
@@ -61,7 +67,8 @@ def run(config: AlignAverage, command: str = "python -m core align-average") -> 
         raise ValueError(f"{', '.join(config.of)} were aligned from different bases. Average alignments of one base.")
     members = _members(config.of, described)
     counts = [len(each.get("averaged", {"": each})) for each in described]
-    shares = [float(each["config"]["scale"]) * n / sum(counts) for each, n in zip(described, counts, strict=True)]
+    scales = [1.0 if "averaged" in each else float(each["config"]["scale"]) for each in described]
+    shares = [scale * n / sum(counts) for scale, n in zip(scales, counts, strict=True)]
     adapters = summed([(tensors, share) for (_, tensors), share in zip(found, shares, strict=True)], config.rank)
     means = {}
     for name, each in zip(config.of, described, strict=True):
@@ -69,7 +76,7 @@ def run(config: AlignAverage, command: str = "python -m core align-average") -> 
     meta: dict[str, Any] = {"command": command, "averaged": members, "means": means}
     target = config.checkpoints / config.name
     set_aside(target, made_here=averaged(target) == tuple(members))
-    save_adapters(target, adapters, 1.0, meta, described[0]["config"].get("from", "base"))
+    save_adapters(target, adapters, config.scale, meta, described[0]["config"].get("from", "base"))
     for name, folder in zip(config.of, folders, strict=True):
         for curve in (path for pattern in ("curve.png", "curve-*.png") for path in folder.glob(pattern)):
             shutil.copyfile(curve, target / (f"curve-{name}.png" if curve.stem == "curve" else curve.name))

@@ -74,6 +74,25 @@ def test_an_average_among_them_stands_for_its_alignments(two: Path, capsys: pyte
     assert not (two / "again").exists()
 
 
+def test_scale_goes_further_along_the_mean_and_is_not_inherited(two: Path, capsys: pytest.CaptureFixture) -> None:
+    """Prevents a scale that is forgotten, and one that makes a mean's members count for more in the next mean."""
+    _, tensors = read_adapters(two / "aligned-a")
+    save_adapters(two / "aligned-c", {key: -3 * t for key, t in tensors.items()}, 0.1, {"command": "make aligned-c"})
+    asked = ["align-average", "--checkpoints", str(two)]
+    for name, options in (("once", []), ("further", ["--scale", "1.5"])):
+        assert main([*asked, "aligned-a", "aligned-b", "--name", name, *options]) == 0
+        assert main([*asked, name, "aligned-c", "--name", f"{name}-all"]) == 0
+    assert "mean of aligned-a, aligned-b, times 1.5" in capsys.readouterr().out
+    once, further, before, after = (change(two, name) for name in ("once", "further", "once-all", "further-all"))
+    for key, value in once.items():
+        assert torch.allclose(further[key], 1.5 * value, atol=3e-3 * float(value.abs().max()) + 1e-6)
+        assert torch.equal(before[key], after[key])
+    assert any(value.any() for value in once.values())
+    with pytest.raises(SystemExit):
+        main([*asked, "aligned-a", "aligned-b", "--name", "backwards", "--scale", "-1"])
+    assert "scale=-1.0 is outside" in " ".join(capsys.readouterr().err.split())
+
+
 def test_rank_keeps_the_nearest_change(two: Path) -> None:
     """Prevents a cut that is not the best of its rank, or that changes anything where the rank suffices."""
     asked = ["align-average", "aligned-a", "aligned-b", "--checkpoints", str(two)]
