@@ -168,9 +168,8 @@ def table(rows: Mapping[str, Mapping[str, Any]], updates: int) -> str:
         "| --- |" + " ---: |" * len(FIGURES),
         f"| base | {' | '.join(f'{base[figure]:.4f}' for figure in FIGURES)} |",
     ]
-    for name, figures in rows.items():
-        if name == "base":
-            continue
+    for name in (name for name in ROWS if name in rows):
+        figures = rows[name]
         paired = paired_difference(base["distances"], figures["distances"])
         cells = {figure: f"{figures[figure] - base[figure]:+.4f}" for figure in FIGURES}
         cells["mm_dist"] += f" [{paired.low:+.4f}, {paired.high:+.4f}]"
