@@ -116,7 +116,7 @@ class Benchmark:
     out: Path = Path("outputs/benchmark-alignment")
     device: str = "auto"
     threads: int = 0  # CPU threads; 0 leaves PyTorch's choice
-    scale: Literal["full", "laptop"] = "full"  # laptop: all rows and 3 seeds in about 90 minutes on 2 cores
+    scale: Literal["full", "laptop"] = "full"  # laptop: all rows and 3 seeds in about two hours of one core
     smoke: bool = False  # tiny settings, motions of the base in place of the archive: does everything run?
     align: AlignConfig = PUBLISHED  # of all rows
 
