@@ -125,7 +125,7 @@ def run(config: LiveLoop) -> dict[str, Any]:
 
 def _key(config: LiveLoop) -> str:
     """What the accuracies depend on beside code: other settings get other cells."""
-    weights = fingerprint(config.checkpoints / config.reward)
+    weights = [fingerprint(config.checkpoints / name) for name in (config.reward, *config.pool.versions)]
     parts = (weights, asdict(config.pool), config.skip, config.held_out, config.votes, config.noise, "either version")
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 

@@ -6,7 +6,7 @@ errors, reward hacking among them (Wortsman et al. 2022; Rame et al. 2024, WARP)
 An average among them stands for the alignments it is the mean of: `align-average aligned aligned-c --name better` is
 the mean of all of them alike, so that more may join when those before are no longer at hand.
 
-A mean changes less than each of its members does, for their errors cancel; `--scale` goes further along it.
+A mean changes less than its members do, for their errors cancel; `--scale` goes further along it.
 """
 
 from __future__ import annotations

@@ -230,8 +230,12 @@ def averaged(folder: Path) -> tuple[str, ...]:
 
 
 def fingerprint(folder: Path) -> str:
-    """First 16 hex digits of the sha256 of a checkpoint's weights file."""
-    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:16]
+    """First 16 hex digits of the sha256 of a checkpoint's weights file, and of the scale where it holds adapters."""
+    digest, path = hashlib.sha256((folder / "model.safetensors").read_bytes()), folder / "config.json"
+    described = json.loads(path.read_text()) if path.is_file() else {}
+    if described.get("architecture") == "LowRank":
+        digest.update(repr(described.get("config", {}).get("scale")).encode())
+    return digest.hexdigest()[:16]
 
 
 @torch.no_grad()

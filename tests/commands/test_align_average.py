@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from core.__main__ import main
-from core.models.checkpoint import add_adapters, load_diffusion, read_adapters, save_adapters
+from core.models.checkpoint import add_adapters, fingerprint, load_diffusion, read_adapters, save_adapters
 
 
 @pytest.fixture
@@ -26,6 +26,14 @@ def two(tiny_checkpoints: Path, tmp_path: Path) -> Path:
         save_adapters(tmp_path / name, adapters, scale, meta)
         (tmp_path / name / "curve.png").write_bytes(name.encode())
     return tmp_path
+
+
+@pytest.fixture
+def three(two: Path) -> Path:
+    """The same with a third alignment, which nearly undoes the first."""
+    _, tensors = read_adapters(two / "aligned-a")
+    save_adapters(two / "aligned-c", {key: -3 * t for key, t in tensors.items()}, 0.1, {"command": "make aligned-c"})
+    return two
 
 
 def change(checkpoints: Path, name: str) -> dict[str, torch.Tensor]:
@@ -53,40 +61,37 @@ def test_change_is_the_mean_of_the_changes(two: Path, capsys: pytest.CaptureFixt
     assert (two / "both" / "curve-aligned-a.png").read_bytes() == b"aligned-a"
 
 
-def test_an_average_among_them_stands_for_its_alignments(two: Path, capsys: pytest.CaptureFixture) -> None:
+def test_an_average_among_them_stands_for_its_alignments(three: Path, capsys: pytest.CaptureFixture) -> None:
     """Prevents one new alignment from counting as much as all earlier ones, and a card that forgets those."""
-    _, tensors = read_adapters(two / "aligned-a")
-    save_adapters(two / "aligned-c", {key: -3 * t for key, t in tensors.items()}, 0.1, {"command": "make aligned-c"})
-    asked = ["align-average", "--checkpoints", str(two)]
+    asked = ["align-average", "--checkpoints", str(three)]
     assert main([*asked, "aligned-a", "aligned-b", "--name", "both"]) == 0
     assert main([*asked, "both", "aligned-c", "--name", "all"]) == 0
     assert main([*asked, "aligned-a", "aligned-b", "aligned-c", "--name", "alike"]) == 0
-    every, alike = change(two, "all"), change(two, "alike")
+    every, alike = change(three, "all"), change(three, "alike")
     for key, value in alike.items():
         assert torch.allclose(every[key], value, atol=3e-3 * float(value.abs().max()) + 1e-6)
     assert any(value.any() for value in alike.values())
-    card = (two / "all" / "card.md").read_text()
+    card = (three / "all" / "card.md").read_text()
     assert card.count("### aligned-") == 2 and "### aligned-b" in card  # c tells of no parting
     assert "- both there: `python -m core align-average" in card and '"aligned-a"' in card
-    assert (two / "all" / "curve-aligned-b.png").read_bytes() == b"aligned-b"
+    assert (three / "all" / "curve-aligned-b.png").read_bytes() == b"aligned-b"
     assert main([*asked, "all", "aligned-a", "--name", "again"]) != 0
     assert "aligned-a is in the mean twice" in capsys.readouterr().err
-    assert not (two / "again").exists()
+    assert not (three / "again").exists()
 
 
-def test_scale_goes_further_along_the_mean_and_is_not_inherited(two: Path, capsys: pytest.CaptureFixture) -> None:
+def test_scale_goes_further_along_the_mean_and_is_not_inherited(three: Path, capsys: pytest.CaptureFixture) -> None:
     """Prevents a scale that is forgotten, and one that makes a mean's members count for more in the next mean."""
-    _, tensors = read_adapters(two / "aligned-a")
-    save_adapters(two / "aligned-c", {key: -3 * t for key, t in tensors.items()}, 0.1, {"command": "make aligned-c"})
-    asked = ["align-average", "--checkpoints", str(two)]
+    asked = ["align-average", "--checkpoints", str(three)]
     for name, options in (("once", []), ("further", ["--scale", "1.5"])):
         assert main([*asked, "aligned-a", "aligned-b", "--name", name, *options]) == 0
         assert main([*asked, name, "aligned-c", "--name", f"{name}-all"]) == 0
     assert "mean of aligned-a, aligned-b, times 1.5" in capsys.readouterr().out
-    once, further, before, after = (change(two, name) for name in ("once", "further", "once-all", "further-all"))
+    once, further, before, after = (change(three, name) for name in ("once", "further", "once-all", "further-all"))
     for key, value in once.items():
         assert torch.allclose(further[key], 1.5 * value, atol=3e-3 * float(value.abs().max()) + 1e-6)
         assert torch.equal(before[key], after[key])
+    assert fingerprint(three / "once") != fingerprint(three / "further")  # one file of weights, two models
     assert any(value.any() for value in once.values())
     with pytest.raises(SystemExit):
         main([*asked, "aligned-a", "aligned-b", "--name", "backwards", "--scale", "-1"])
