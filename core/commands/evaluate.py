@@ -15,6 +15,7 @@ from core.commands.console import ProgressLine
 from core.data.compose import action_group
 from core.data.dataset import MotionSet, SetConfig, load_set, mixed_sets
 from core.data.mixture import SUFFIX
+from core.data.motion_set import join
 from core.diffusion.protocol import MotionDiffusion, Reward
 from core.diffusion.rollout import SamplerConfig, sample_motions
 from core.metrics.evaluate import EvaluationConfig, EvaluationSet, Features, Judge, evaluate
@@ -41,6 +42,7 @@ class Evaluate:
     versions: tuple[str, ...] = ("base", "aligned")  # folders below checkpoints; the first is compared with the others
     split: tuple[str, ...] = ("test",)  # test, heldout: (action, style) combinations that were never trained on; val
     items: int = 300  # composed items on top of the split's plain clips
+    prompt_seeds: tuple[int, ...] = (0,)  # items are composed afresh with each; plain clips come once, with the first
     out: Path = Path("outputs/evaluation")
     archive: Path = Path("data/bandai-namco.npz")
     checkpoints: Path = Path("checkpoints")
@@ -51,6 +53,10 @@ class Evaluate:
     evaluator: str = "judge"  # or the folder of an imported T2M evaluator below checkpoints: the field's own protocol
     words: Path = Path("glove")  # its word vectors: the folder with our_vab_data.npy and our_vab_idx.pkl
     official: OfficialConfig = field(default_factory=OfficialConfig)
+
+    def __post_init__(self) -> None:
+        if not self.prompt_seeds or self.items < 0:
+            raise ValueError(f"prompt_seeds={self.prompt_seeds} must name a seed and items={self.items} be 0 or more.")
 
 
 def main(arguments: list[str]) -> None:
@@ -87,7 +93,7 @@ def reported_sets(config: Evaluate, split: str) -> dict[str, Evaluate]:
 def run(config: Evaluate, split: str) -> EvaluationReport:
     """The report of one split; needs the archive and the checkpoints."""
     device = pick_device(config.device)
-    motions = load_set(config.archive, SetConfig(split, config.items))
+    motions = motions_of(config, split)
     data = evaluation_set(motions)
     encoder = load_text_encoder("minilm", device)
     models: dict[str, Callable[[int], Features] | Features] = {}
@@ -99,6 +105,17 @@ def run(config: Evaluate, split: str) -> EvaluationReport:
     judge = judge_functions(load_judge(config.checkpoints, device))
     compared = [(config.versions[0], other) for other in config.versions[1:]]
     return evaluate(models, judge, data, config.evaluation, compared, callback=ProgressLine("evaluating"))
+
+
+def motions_of(config: Evaluate, split: str) -> MotionSet:
+    """The split composed with every seed of config.prompt_seeds, one after the other; what they share comes once."""
+    sets, seen = [], set[bytes]()
+    for seed in config.prompt_seeds:
+        made = load_set(config.archive, SetConfig(split, config.items, seed=seed))
+        keys = [made.motion(i).tobytes() for i in range(len(made))]
+        sets.append(made.pick([i for i, key in enumerate(keys) if key not in seen]))
+        seen.update(keys)
+    return join(sets)
 
 
 def evaluation_set(motions: MotionSet) -> EvaluationSet:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from core.data.captioned import even_captions
-from core.data.motion_set import MotionSet
+from core.data.motion_set import MotionSet, join
 from core.motion.files import atomic_write
 
 SUFFIX = ".json"
@@ -56,16 +57,8 @@ def read_mixture(path: Path) -> dict[Path, float]:
 
 def mix(sets: Sequence[MotionSet], weights: Sequence[float]) -> MotionSet:
     """One set of several; a set of weight w gives w times its motions, the last round in an order drawn from a seed."""
-    picked = [_weighted(len(s), w) for s, w in zip(sets, weights, strict=True)]
-    features, lengths, rows = [], [], []
-    for made, indices in zip(sets, picked, strict=True):
-        features += [made.features[made.starts[i] : made.starts[i + 1]] for i in indices]
-        lengths.append(made.lengths[indices])
-        rows += [made.captions[i] for i in indices]
-    canonical = tuple(made.canonical[i] for made, indices in zip(sets, picked, strict=True) for i in indices)
-    meanings = tuple(made.meanings[i] for made, indices in zip(sets, picked, strict=True) for i in indices)
-    starts = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
-    return MotionSet(np.concatenate(features), starts, even_captions(rows), canonical, meanings)
+    made = join([part.pick(_weighted(len(part), w)) for part, w in zip(sets, weights, strict=True)])
+    return replace(made, captions=even_captions(made.captions))
 
 
 def _weighted(count: int, weight: float) -> np.ndarray:

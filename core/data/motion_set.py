@@ -37,3 +37,26 @@ class MotionSet:
         for row, (i, n) in enumerate(zip(indices, lengths, strict=True)):
             out[row, :n] = self.features[self.starts[i] : self.starts[i] + n]
         return out, lengths.astype(np.int64)
+
+    def pick(self, indices: Sequence[int] | np.ndarray) -> MotionSet:
+        """The motions `indices`, in that order; one may come twice."""
+        rows = [int(i) for i in indices]
+        parts = [self.features[self.starts[i] : self.starts[i + 1]] for i in rows]
+        return MotionSet(
+            np.concatenate([self.features[:0], *parts]),
+            np.cumsum([0, *map(len, parts)]),
+            tuple(self.captions[i] for i in rows),
+            tuple(self.canonical[i] for i in rows),
+            tuple(self.meanings[i] for i in rows),
+        )
+
+
+def join(sets: Sequence[MotionSet]) -> MotionSet:
+    """One set of several, one after the other; each keeps as many captions a motion as it has."""
+    return MotionSet(
+        np.concatenate([made.features for made in sets]),
+        np.cumsum([0, *(n for made in sets for n in made.lengths)]),
+        tuple(row for made in sets for row in made.captions),
+        tuple(text for made in sets for text in made.canonical),
+        tuple(meaning for made in sets for meaning in made.meanings),
+    )

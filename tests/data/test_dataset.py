@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import core.data.dataset as dataset
+from core.commands.evaluate import Evaluate, motions_of
 from core.data.clips import ClipArchive, clip_joints, save_archive
 from core.data.compose import Mix
 from core.data.dataset import MotionSet, SetConfig, build_set, load_set
@@ -98,3 +99,20 @@ def test_damaged_cache_and_missing_archive_are_named(archive, tmp_path) -> None:
     cached.write_bytes(cached.read_bytes()[:2000])
     with pytest.raises(ValueError, match=r"train-.*\.npz is damaged .* Delete it"):
         load_set(path, config)
+
+
+def test_fresh_prompts_of_several_seeds_hold_every_plain_clip_once(archive, tmp_path) -> None:
+    """Fails where a clip that all seeds share counts as several prompts, which would narrow every interval."""
+    save_archive(tmp_path / "archive.npz", archive)
+    config = Evaluate(archive=tmp_path / "archive.npz", items=3, prompt_seeds=(1, 2))
+    made = motions_of(config, "train")
+    first, second = (load_set(config.archive, SetConfig("train", 3, seed=seed)) for seed in (1, 2))
+    known = [first.motion(i) for i in range(len(first))]
+    fresh = [i for i in range(len(second)) if not any(np.array_equal(second.motion(i), m) for m in known)]
+    assert 0 < len(fresh) <= 3 and len(made) == len(first) + len(fresh)
+    assert made.captions == first.captions + tuple(second.captions[i] for i in fresh)
+    for i, motion in enumerate([*known, *(second.motion(i) for i in fresh)]):
+        np.testing.assert_array_equal(made.motion(i), motion)
+    assert (made.starts[-1], made.meanings[-1]) == (len(made.features), second.meanings[fresh[-1]])
+    with pytest.raises(ValueError, match="must name a seed"):
+        replace(config, prompt_seeds=())
