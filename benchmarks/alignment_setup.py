@@ -2,7 +2,8 @@
 
 Every row trains its method's published loss: no guards, every step's reward weighted alike. What may differ from that
 is set by `--align.noise-power` and `--align.guards...`, for all rows alike, or comes with the rows of GUARDED and with
-easytune-fast: two of the last ten steps are trained, so that there are more prompts, and the policy is averaged.
+easytune-fast: two of the last ten steps are trained, so that there are more prompts, and the policy is averaged;
+easytune-fast+realism is that with half the prompts and real motions of them.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ BARE = GuardConfig(anchor_weight=0.0, ema=0.0, monitor_every=0)  # as published;
 PUBLISHED = AlignConfig(steps=50, last_k=None, prefix_stride=5, noise_power=0.0, micro_batch=8, lr=1.5e-4, guards=BARE)
 RATES = {  # 50 optimiser steps a batch diverge at the rate that suits ten, a single one hardly moves
     "easytune-all": 2e-5, "terminal-gradient": 2e-5, "draft-1": 5e-4, "draft-10": 3e-4, "draft-50": 3e-4,
-    "draft-lv": 5e-4, "alignprop": 3e-4, "drtune": 3e-4, "refl": 5e-4, "easytune-fast": 4e-4,
+    "draft-lv": 5e-4, "alignprop": 3e-4, "drtune": 3e-4, "refl": 5e-4, "easytune-fast": 4e-4, "easytune-fast+realism": 6e-4,
 }  # fmt: skip
 
 
@@ -82,6 +83,7 @@ GUARDED = {
     "easytune+physical": Variant("easytune", _FIFTH, {"physical_weight": ALL_GUARDS["physical_weight"]}),
     "easytune+saturation": Variant("easytune", _FIFTH, saturates=True),
     "easytune+realism": Variant("easytune", _FIFTH, {"realism_weight": 1.0}),
+    "easytune-fast+realism": Variant("easytune", _FIFTH, {"ema": 0.97, "realism_weight": 1.0}, trained_stride=5),
     "easytune+ensemble": Variant("easytune", _FIFTH, ensemble=True),
     "easytune+guards": Variant("easytune", _FIFTH, ALL_GUARDS, ensemble=True, saturates=True),
 }
