@@ -37,7 +37,8 @@ BARE = GuardConfig(anchor_weight=0.0, ema=0.0, monitor_every=0)  # as published;
 PUBLISHED = AlignConfig(steps=50, last_k=None, prefix_stride=5, noise_power=0.0, micro_batch=8, lr=1.5e-4, guards=BARE)
 RATES = {  # 50 optimiser steps a batch diverge at the rate that suits ten, a single one hardly moves
     "easytune-all": 2e-5, "terminal-gradient": 2e-5, "draft-1": 5e-4, "draft-10": 3e-4, "draft-50": 3e-4,
-    "draft-lv": 5e-4, "alignprop": 3e-4, "drtune": 3e-4, "refl": 5e-4, "easytune-fast": 4e-4, "easytune-fast+realism": 6e-4,
+    "draft-lv": 5e-4, "alignprop": 3e-4, "drtune": 3e-4, "refl": 5e-4, "easytune-fast": 4e-4,
+    "easytune-fast+realism": 6e-4,
 }  # fmt: skip
 
 
