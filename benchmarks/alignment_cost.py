@@ -72,7 +72,7 @@ def end_with_parent() -> None:
 def measure_cost(config: Benchmark, name: str) -> dict[str, Any]:
     """Figures of one row; bytes and seconds. Meant for a fresh process: peaks of a process never fall."""
     world = load_world(config, prompts=False)
-    batch, (short, long) = world.fixed_batch(), config.memory_steps
+    batch, (short, long) = world.fixed_batch(name), config.memory_steps
     with tempfile.TemporaryDirectory() as folder:
         run = world.start(name, 0, long, Path(folder) / "long")
         plain = _without_gradient(run, batch)

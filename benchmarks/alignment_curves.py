@@ -84,8 +84,10 @@ def make_exam(world: World, split: str, count: int) -> Exam:
 
 
 def marks(config: Benchmark, seconds: float) -> list[float]:
-    """Training times (s) at which a curve is judged."""
-    return (seconds * np.geomspace(config.earliest, 1.0, max(2, config.points))).tolist()
+    """Training times (s) at which a curve is judged; a longer one also when the others are, for equal time."""
+    shares = np.geomspace(config.earliest, 1.0, max(2, config.points))
+    own, others = (seconds * shares).tolist(), (60 * config.minutes * shares).tolist()
+    return [mark for mark in others if mark < own[0]] + own
 
 
 class Curve:

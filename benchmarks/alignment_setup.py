@@ -20,7 +20,7 @@ import torch
 
 from core.align.config import AlignConfig, GuardConfig
 from core.align.finetune import AlignBatch
-from core.align.guards import EnsembleReward
+from core.align.guards import EnsembleReward, embedding_reward
 from core.align.run import AlignRun
 from core.align.run_files import RunFolder
 from core.align.schedule import from_diffusers
@@ -29,6 +29,7 @@ from core.data.captions import surprise
 from core.data.dataset import MotionSet, SetConfig, load_set
 from core.diffusion.rollout import SamplerConfig, make_scheduler, sample_motions
 from core.models.checkpoint import fingerprint, load_diffusion, load_module
+from core.motion.skeleton import N_FEATURES
 from core.text.encoder import TextEncoder, load_text_encoder
 from core.train.loop import pick_device
 from core.train.tasks import to_tensors
@@ -76,6 +77,7 @@ METHODS = {
 }
 STRIDED = {
     "easytune-fast": Variant("easytune", _FIFTH, {"ema": 0.97}, trained_stride=5),
+    "easytune-fast+realism": Variant("easytune", _FIFTH, {"ema": 0.97, "realism_weight": 1.0}, trained_stride=5),
     "easytune-all-fast": Variant("easytune", None, {"ema": 0.97}, trained_stride=5),
 }
 GUARDED = {
@@ -84,7 +86,6 @@ GUARDED = {
     "easytune+physical": Variant("easytune", _FIFTH, {"physical_weight": ALL_GUARDS["physical_weight"]}),
     "easytune+saturation": Variant("easytune", _FIFTH, saturates=True),
     "easytune+realism": Variant("easytune", _FIFTH, {"realism_weight": 1.0}),
-    "easytune-fast+realism": Variant("easytune", _FIFTH, {"ema": 0.97, "realism_weight": 1.0}, trained_stride=5),
     "easytune+ensemble": Variant("easytune", _FIFTH, ensemble=True),
     "easytune+guards": Variant("easytune", _FIFTH, ALL_GUARDS, ensemble=True, saturates=True),
 }
@@ -232,11 +233,17 @@ class World:
             raise ValueError("training prompts need load_world(config, prompts=True).")
         return prompt_batches(self.train, self.encoder, settings, self.device, self.reward(ensemble))
 
-    def fixed_batch(self) -> AlignBatch:
-        """Prompts of one length, for memory and time."""
-        size = self.config.align.batch
+    def fixed_batch(self, name: str) -> AlignBatch:
+        """Prompts of one length, for memory and time of a row; a realism term is held against motionless bodies."""
+        size, frames = self.config.align.batch, self.config.frames
         text = self.encoder.encode([surprise(seed) for seed in range(size)]).to(self.device)
-        return AlignBatch(text, torch.full((size,), self.config.frames, device=self.device))
+        batch = AlignBatch(text, torch.full((size,), frames, device=self.device))
+        if not self.settings(name, 0, self.config.align.steps).guards.realism_weight:
+            return batch
+        still = torch.zeros(size, frames, N_FEATURES, device=self.device)
+        with torch.no_grad():
+            reward = embedding_reward(self.reward(VARIANTS[name].ensemble))
+            return replace(batch, real=reward.embed_motion(still, batch.lengths))
 
 
 def load_world(config: Benchmark, prompts: bool) -> World:

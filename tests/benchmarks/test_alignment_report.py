@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from benchmarks.alignment_cost import untrained
+from benchmarks.alignment_curves import marks
 from benchmarks.alignment_report import (
     best,
     cost_headline,
@@ -69,11 +70,22 @@ def test_rows_train_the_published_losses() -> None:
 def test_defaults_are_those_of_the_curves_in_the_documents() -> None:
     """Prevents figures whose command, which names no settings, measures something else today."""
     world = World(Benchmark(), torch.device("cpu"), None, None, {})  # type: ignore[arg-type]
-    rows = {name: world.settings(name, 0, 50) for name in ("easytune", "easytune-fast", "draft-50")}
-    assert [s.lr for s in rows.values()] == [1.5e-4, 4e-4, 3e-4]
+    names = ("easytune", "easytune-fast", "easytune-fast+realism", "draft-50")
+    rows = {name: world.settings(name, 0, 50) for name in names}
+    assert set(rows) <= set(world.config.names)
+    assert [s.lr for s in rows.values()] == [1.5e-4, 4e-4, 6e-4, 3e-4]
+    assert [s.guards.realism_weight for s in rows.values()] == [0.0, 0.0, 1.0, 0.0]
     assert {(s.batch, s.micro_batch, s.prefix_stride) for s in rows.values()} == {(16, 8, 5)}
     assert world.config.rewards == ("reward-spl", "reward-b") and world.config.prompts == 64
     assert world.config.seconds_of("draft-50") == 48 * 60 and world.config.seconds_of("easytune-fast") == 7 * 60
+
+
+def test_a_longer_curve_is_looked_at_when_the_others_are() -> None:
+    """Prevents a comparison in equal time with a row that nobody has looked at yet."""
+    config = Benchmark(points=3, earliest=0.25, minutes=1.0)
+    assert marks(config, 60.0) == pytest.approx([15.0, 30.0, 60.0])
+    assert marks(config, 200.0) == pytest.approx([15.0, 30.0, 50.0, 100.0, 200.0])
+    assert marks(config, 30.0) == pytest.approx([7.5, 15.0, 30.0])
 
 
 def test_a_folder_may_be_looked_at_longer_and_closer_but_not_otherwise() -> None:
