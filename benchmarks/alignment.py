@@ -7,7 +7,8 @@
     python -m benchmarks.alignment --smoke             # does it run? needs the checkpoints, not the archive
 
 The judge (checkpoints/judge) is no part of any training here. Writes report.md, report.json and curves.png to --out;
-every finished measurement lies in --out/cells and is not made again.
+every finished measurement lies in --out/cells and is not made again. The same command in a second terminal shares the
+work: each measurement is made by whoever comes first (draft-50 holds 13.5 GB in each; pin one core to each).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from typing import Any
 if not __package__:  # python benchmarks/alignment.py
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import filelock
 import tyro
 
 from benchmarks.alignment_cost import in_fresh_process, measure_cost
@@ -82,8 +86,9 @@ def measure_costs(config: Benchmark, cells: Path) -> None:
     report, measure = ProgressLine("memory and time"), measure_cost if config.smoke else in_fresh_process
     for done, name in enumerate(config.names, start=1):
         path = cells / "cost" / f"{name}.json"
-        if not path.exists() or "failed" in json.loads(path.read_text()):
-            _store(path, measure(config, name))
+        with claimed(path) as mine:
+            if mine and (not path.exists() or "failed" in json.loads(path.read_text())):
+                _store(path, measure(config, name))
         report(done, len(config.names), name)
 
 
@@ -94,9 +99,28 @@ def learn(config: Benchmark, cells: Path) -> None:
     judge_base(world, val, test, cells / "base.json")
     for seed in config.seeds:
         for name in config.names:
-            curve = Curve(world, cells / "curves", name, seed)
-            if not curve.finished():
-                curve.run(val, test, ProgressLine(f"{name}, seed {seed}, seconds"))
+            with claimed(cells / "curves" / f"{name}-{seed}.json") as mine:
+                curve = Curve(world, cells / "curves", name, seed)
+                if mine and not curve.finished():
+                    curve.run(val, test, ProgressLine(f"{name}, seed {seed}, seconds"))
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Whether the measurement kept in `path` is this process's to make; the claim ends with the block or the process.
+
+    Side effect: an empty file beside it, path + ".lock".
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(f"{path}.lock", blocking=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        log.info("%s is being measured by another process", path)
+    try:
+        yield lock.is_locked
+    finally:
+        lock.release()
 
 
 def judge_base(world: World, val: Exam, test: Exam, path: Path) -> None:
