@@ -15,7 +15,7 @@ from core.align.guards import EnsembleReward, acceleration, soft_skating
 from core.diffusion.protocol import MotionDiffusion, Reward, Schedule
 from core.motion.features import recover_joints_torch
 
-_HELD_OUT_UPDATE = 2**24 - 1  # a random stream that no update reaches
+_HELD_OUT_UPDATE = 2**16 - 1  # a random stream that no update reaches
 
 
 @dataclass(frozen=True)
