@@ -26,6 +26,7 @@ if not __package__:  # python benchmarks/alignment.py
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import filelock
+import torch
 import tyro
 
 from benchmarks.alignment_cost import in_fresh_process, measure_cost
@@ -34,6 +35,7 @@ from benchmarks.alignment_report import headlines, markdown, picture
 from benchmarks.alignment_setup import Benchmark, World, lasting, load_world, refuse_others, scaled
 from benchmarks.generation import machine
 from core.commands.console import ProgressLine, exit_code
+from core.metrics.intervals import Interval
 from core.motion.files import atomic_write
 
 log = logging.getLogger(__name__)
@@ -102,7 +104,10 @@ def learn(config: Benchmark, cells: Path) -> None:
             with claimed(cells / "curves" / f"{name}-{seed}.json") as mine:
                 curve = Curve(world, cells / "curves", name, seed)
                 if mine and not curve.finished():
-                    curve.run(val, test, ProgressLine(f"{name}, seed {seed}, seconds"))
+                    try:
+                        curve.run(val, test, ProgressLine(f"{name}, seed {seed}, seconds"))
+                    except torch.OutOfMemoryError as error:
+                        log.warning("%s, seed %d, is left out: %s", name, seed, error)
 
 
 @contextmanager
@@ -151,7 +156,7 @@ def collect(cells: Path) -> dict[str, Any]:
 def _write_reports(results: dict[str, Any], config: Benchmark) -> None:
     clock = CLOCKS[config.clock]
     plain = {
-        row: {k: v if isinstance(v, int | float) else asdict(v) for k, v in figures.items()}
+        row: {k: asdict(v) if isinstance(v, Interval) else v for k, v in figures.items()}
         for row, figures in headlines(results, clock).items()
     }
     _store(config.out / "report.json", {"headlines": plain, **results})

@@ -54,12 +54,14 @@ class Clock:
 
 
 def in_fresh_process(config: Benchmark, name: str) -> dict[str, Any]:
-    """measure_cost in a new interpreter; {"failed": reason} where the system killed it, as it does without memory."""
+    """measure_cost in a new interpreter; {"failed": reason} where memory does not suffice or the system killed it."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
         try:
             return pool.submit(measure_cost, config, name).result()
         except BrokenProcessPool:
             return {"failed": "the process was killed, probably for its memory"}
+        except torch.OutOfMemoryError as error:
+            return {"failed": str(error).splitlines()[0]}
 
 
 def end_with_parent() -> None:

@@ -198,7 +198,7 @@ class World:
     encoder: TextEncoder
     rewards: dict[str, Any]
     train: MotionSet | None = None
-    ceiling: float = float("nan")  # mean reward of real motions
+    ceilings: dict[bool, float] = field(default_factory=dict)  # mean reward of real motions: by the ensemble, or not
 
     def reward(self, ensemble: bool = False) -> Any:
         """One reward model, or the mean of several."""
@@ -219,7 +219,7 @@ class World:
         """The alignment of a row: shared settings with its method, steps, guards and learning rate."""
         config, variant = self.config, VARIANTS[name]
         last_k = variant.trained_steps(steps)
-        ceiling = {"saturation": self.ceiling} if variant.saturates else {}
+        ceiling = {"saturation": self.ceilings.get(variant.ensemble)} if variant.saturates else {}
         guards = replace(config.align.guards, **{**variant.guards, **ceiling})  # type: ignore[arg-type]
         return replace(
             config.align, method=variant.method, steps=steps, last_k=last_k, seed=seed,
@@ -262,9 +262,10 @@ def load_world(config: Benchmark, prompts: bool) -> World:
         world.train = motions_of(world, "train", config.train_items, 100)
         val = motions_of(world, "val", 300, 0)
         features, lengths = to_tensors(val, np.arange(min(len(val), 128)), device)
-        captions = [row[0] for row in val.captions[: len(lengths)]]
+        text = encoder.encode([row[0] for row in val.captions[: len(lengths)]]).to(device)
         with torch.no_grad():
-            world.ceiling = float(world.reward()(features, lengths, encoder.encode(captions).to(device)).mean())
+            for ensemble in (False, True) if config.ensemble else (False,):
+                world.ceilings[ensemble] = float(world.reward(ensemble)(features, lengths, text).mean())
     return world
 
 

@@ -85,6 +85,8 @@ class Ablation:
         unknown = [name for name in self.rows if name not in ROWS]
         if unknown:
             raise ValueError(f"rows={unknown} are unknown. Choose from {', '.join(ROWS)}.")
+        if self.align.lora_rank < 1:
+            raise ValueError(f"align.lora_rank={self.align.lora_rank}: rows are kept as adapters. Set it to 1 or more.")
 
     def world(self) -> Benchmark:
         """The models and prompts of the alignment benchmark."""
@@ -136,7 +138,7 @@ def measure(config: Ablation, name: str, world: World, exam: Exam) -> dict[str, 
     if name == "base":
         return exam.mark(world.model)
     row = ROWS[name]
-    settings = settings_of(config, row, world.ceiling)
+    settings = settings_of(config, row, world.ceilings)
     folder = config.out / "runs" / (WHOLE if row.keep < 1 else name).replace(" ", "-")
     result = align(
         copy.deepcopy(world.model),
@@ -152,9 +154,9 @@ def measure(config: Ablation, name: str, world: World, exam: Exam) -> dict[str, 
     return exam.mark(model)
 
 
-def settings_of(config: Ablation, row: Row, ceiling: float) -> AlignConfig:
-    """The alignment of a row."""
-    saturation = ceiling if row.saturates else None
+def settings_of(config: Ablation, row: Row, ceilings: Mapping[bool, float]) -> AlignConfig:
+    """The alignment of a row; ceilings: mean reward of real motions, by the ensemble or by its first reward."""
+    saturation = ceilings[row.ensemble] if row.saturates else None
     guards = replace(config.align.guards, **{"saturation": saturation, **row.guards})  # type: ignore[arg-type]
     return replace(config.align, guards=guards, **row.align)  # type: ignore[arg-type]
 

@@ -61,7 +61,7 @@ def monitors(
     """
     joints = recover_joints_torch(features)
     return {
-        "diversity": float(F.pdist(x0.flatten(1)).mean()),
+        "diversity": float(F.pdist(x0.flatten(1).cpu()).mean()),  # MPS has no pdist
         "skating": float(soft_skating(joints, lengths).mean()),
         "acceleration": float(acceleration(joints, lengths).mean()),
         "distance": float((x0 - x0_base).square().mean() / x0_base.var()),
@@ -71,14 +71,23 @@ def monitors(
 
 @dataclass
 class StopRules:
-    """Compares monitors with those of the base; `parted` counts checks on end with parting rewards."""
+    """Compares monitors with those of the base; `parted` counts checks of a run on end with parting rewards."""
 
     guards: GuardConfig
     baseline: Mapping[str, float]
     parted: int = 0
 
     def check(self, now: Mapping[str, float]) -> str | None:
-        """The sentence that stops the run, or None."""
+        """The sentence that stops the run, or None: rewards may part at alarm_patience - 1 checks on end."""
+        parting = self._parting(now)
+        self.parted = self.parted + 1 if parting else 0
+        return self._limit(now) or (parting if self.parted >= self.guards.alarm_patience else None)
+
+    def refuse(self, now: Mapping[str, float]) -> str | None:
+        """The sentence against shipping a policy, or None: as `check`, without patience and without counting."""
+        return self._limit(now) or self._parting(now)
+
+    def _limit(self, now: Mapping[str, float]) -> str | None:
         base, g = self.baseline, self.guards
         limits = {
             "diversity": (-1, g.max_diversity_loss),
@@ -95,19 +104,17 @@ class StopRules:
         gain, enough = max(self._gains(now, "reward_")), g.max_reward_gain
         if enough is not None and gain > enough:
             return f"the reward has risen by {gain:.3g}, which is enough (limit {enough:.3g})."
-        return self._ensemble_alarm(now)
+        return None
 
     def _gains(self, now: Mapping[str, float], member: str) -> list[float]:
         return [now[name] - value for name, value in self.baseline.items() if name.startswith(member)]
 
-    def _ensemble_alarm(self, now: Mapping[str, float]) -> str | None:
+    def _parting(self, now: Mapping[str, float]) -> str | None:
         trained = self._gains(now, "reward_")
         gains = trained + self._gains(now, "watched_")
-        parting = max(trained) > 0 and min(gains) < -self.guards.alarm_tolerance
-        self.parted = self.parted + 1 if parting else 0
-        if self.parted < self.guards.alarm_patience:
-            return None
-        return f"reward models part: gains range from {min(gains):+.4f} to {max(gains):+.4f}."
+        if max(trained) > 0 and min(gains) < -self.guards.alarm_tolerance:
+            return f"reward models part: gains range from {min(gains):+.4f} to {max(gains):+.4f}."
+        return None
 
 
 class Watch:
@@ -118,7 +125,6 @@ class Watch:
         self._x0_base = held_out.sample()
         self.rules = StopRules(guards, held_out.measure(self._x0_base, self._x0_base))
 
-    def look(self) -> tuple[dict[str, float], str | None]:
-        """Figures of the policy as it is now, and the sentence that stops the run or None."""
-        figures = self.held_out.measure(self.held_out.sample(), self._x0_base)
-        return figures, self.rules.check(figures)
+    def look(self) -> dict[str, float]:
+        """Figures of the policy as it is now."""
+        return self.held_out.measure(self.held_out.sample(), self._x0_base)

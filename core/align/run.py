@@ -100,6 +100,7 @@ class AlignRun:
     start: Mapping[str, Tensor] | None = None
     update: int = 0
     stopped: str | None = None
+    moved: bool = False  # a policy other than the start has passed the stop rules
     monitors: dict[str, float] = field(default_factory=dict)
     processes: Processes = field(default_factory=current_processes)
     earlier_s: float = 0.0  # seconds that the processes before this one worked on the run
@@ -142,8 +143,10 @@ class AlignRun:
         state = self.files.load_state()
         if state is None:
             return
-        self.update, self.stopped, self.passed = state["update"], state["stopped"], state["passed"]
+        self.update, self.stopped, self.moved = state["update"], state["stopped"], state.get("moved", True)
         self.monitors, self.earlier_s = state["monitors"], state.get("seconds", 0.0)
+        self.policy.load_state_dict(state["passed"])
+        self.passed = self.policy.state_dict()  # on the policy's device, as the file's tensors are not
         self.policy.load_state_dict(state["policy"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])
@@ -177,15 +180,15 @@ class AlignRun:
             "grad_norm": max(norms, default=0.0),
             "seconds": seconds,
         }
-        if self.watch is not None and self.update % self.config.guards.monitor_every == 0:
+        last = self.update == self.config.updates  # what ships is looked at, and kept, whatever its number
+        if self.watch is not None and (last or self.update % self.config.guards.monitor_every == 0):
             self._check_guards(self.watch)
             info |= {"monitors": self.monitors, "stopped": self.stopped}
-        last = self.update == self.config.updates or self.stopped is not None
         if self.processes.writes:
             self.files.log([*rows, info])
-            if last or self.update % self.config.save_every == 0:
+            if last or self.stopped is not None or self.update % self.config.save_every == 0:
                 self.save()
-            if self.config.keep_every and self.update % self.config.keep_every == 0:
+            if self.config.keep_every and (last or self.update % self.config.keep_every == 0):
                 self.files.keep_policy(self.update, self.ema.average if self.ema else self.policy.state_dict())
         return info
 
@@ -200,10 +203,11 @@ class AlignRun:
 
     def _check_guards(self, watch: Watch) -> None:
         with self.averaged():
-            self.monitors, self.stopped = watch.look()
-            if self.stopped is None:
-                self.passed = self.policy.state_dict()
-            else:
+            self.monitors = watch.look()
+            self.stopped = watch.rules.check(self.monitors)
+            if watch.rules.refuse(self.monitors) is None:
+                self.passed, self.moved = self.policy.state_dict(), True
+            if self.stopped is not None:
                 logger.warning("stopped at update %d: %s", self.update, self.stopped)
                 self._approach(watch, self.policy.state_dict())
 
@@ -214,9 +218,9 @@ class AlignRun:
             middle = {name: (value + beyond[name]) / 2 for name, value in self.passed.items()}
             self.policy.load_state_dict(middle)
             with self.policy.still():
-                figures, stopped = watch.look()
-            if stopped is None:
-                self.passed, self.monitors = middle, figures
+                figures = watch.look()
+            if watch.rules.refuse(figures) is None:
+                self.passed, self.monitors, self.moved = middle, figures, True
             else:
                 beyond = middle
         self.policy.load_state_dict(failed)
@@ -231,6 +235,7 @@ class AlignRun:
         return {
             "update": self.update,
             "stopped": self.stopped,
+            "moved": self.moved,
             "monitors": self.monitors,
             "passed": self.passed,
             "policy": self.policy.state_dict(),

@@ -76,5 +76,10 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             for row in rows:
-                finite = {k: v for k, v in row.items() if not isinstance(v, float) or math.isfinite(v)}
-                file.write(json.dumps(finite) + "\n")
+                file.write(json.dumps(_finite(row)) + "\n")
+
+
+def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row without NaN and infinities, which JSON does not know."""
+    kept = {k: v for k, v in row.items() if not isinstance(v, float) or math.isfinite(v)}
+    return {k: _finite(v) if isinstance(v, Mapping) else v for k, v in kept.items()}

@@ -286,7 +286,12 @@ def prompt_batches(
 
 
 def alike(order: np.ndarray, batch: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` of the items in `order`, by length, from a window of 16 batches: similar lengths waste no padding."""
+    """`count` of the items in `order`, by length, from a window of 16 batches: similar lengths waste no padding.
+
+    ValueError where there are fewer.
+    """
+    if count > len(order):
+        raise ValueError(f"batch={batch} takes {count} prompts, there are {len(order)}. Choose a smaller batch.")
     spread = min(len(order), 16 * batch)
     start = rng.integers(0, len(order) - spread + 1)
     return order[start + rng.choice(spread, count, replace=False)]

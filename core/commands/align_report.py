@@ -22,7 +22,7 @@ from core.data.dataset import MotionSet, SetConfig, load_set
 from core.diffusion.rollout import SamplerConfig, sample_motions
 from core.metrics.retrieval import matching_distances
 from core.models.card import write_card
-from core.models.checkpoint import add_adapters, averaged, load_diffusion, load_judge, load_module
+from core.models.checkpoint import add_adapters, averaged, fingerprint, load_diffusion, load_judge, load_module
 from core.motion.files import atomic_write
 from core.text.encoder import TextEncoder, encoder_of, reward_encoder
 from core.train.loop import pick_device
@@ -75,11 +75,11 @@ def run(config: AlignReport, motions: MotionSet) -> str:
 
 def measure(config: AlignReport, policies: Sequence[Path], motions: MotionSet, store: Path) -> list[Look]:
     """The base and every policy, in the order of their updates; what `store` already holds is not made again."""
-    settings = json.loads(json.dumps(asdict(config), default=str))
+    observer, report = _Observer(config, motions), ProgressLine("looking at policies")
+    settings = json.loads(json.dumps({**asdict(config), **observer.seen_with}, default=str))
     found: dict[str, Any] = json.loads(store.read_text()) if store.exists() else {}
     if found.get("settings") != settings:
         found = {"settings": settings, "looks": {}}
-    observer, report = _Observer(config, motions), ProgressLine("looking at policies")
     for done, policy in enumerate([None, *policies]):
         update = int(policy.stem) if policy else 0
         if str(update) not in found["looks"]:
@@ -98,6 +98,9 @@ class _Observer:
         training, align = described["training"], described["training"]["align"]
         rank = align["lora_rank"]
         self.scale = training.get("keep", 1.0) * align["lora_alpha"] / rank if rank else None
+        weights = ("judge", training.get("base", "base"), *training["rewards"], *config.unseen)
+        seen_by = {name: fingerprint(config.checkpoints / name) for name in weights}
+        self.seen_with = {"scale": self.scale, "weights": seen_by}  # with others a look is another one
         self.sampler, device = config.sampler, pick_device(config.device)
         self.base = load_diffusion(config.checkpoints, device, training.get("base", "base"))
         self.encoder = encoder_of(self.base, device)

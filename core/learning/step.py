@@ -191,7 +191,7 @@ class _Step:
         while run.update < config.updates and run.stopped is None:
             info = run.finish_update(run.step(batches(run.update)), 0.0)
             self._tell(run.update / config.updates, info.get("monitors", {}))
-        if run.stopped and run.update == config.guards.monitor_every:  # nothing passed, so nothing is new
+        if run.stopped and not run.moved:
             raise ValueError(f"No version was made: {run.stopped} Vote on more pairs, then try again.")
         shutil.rmtree(files.path)  # what resuming would need; a step is short enough to be done again
         return run.finish()

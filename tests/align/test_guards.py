@@ -119,6 +119,7 @@ def test_stop_rules_name_what_broke() -> None:
     rules, parting = StopRules(GuardConfig(alarm_patience=2), base), fine | {"reward_1": 0.4}
     assert rules.check(parting) is None and "part" in str(rules.check(parting))
     assert rules.check(fine) is None and rules.parted == 0
+    assert "part" in str(rules.refuse(parting)) and rules.refuse(fine) is None and rules.parted == 0
     watching = StopRules(GuardConfig(alarm_patience=1), base | {"watched_0": 0.8})
     assert watching.check(fine | {"watched_0": 0.9, "reward_0": 0.4, "reward_1": 0.4}) is None, "nobody is pleased"
     assert "part" in str(watching.check(fine | {"watched_0": 0.7}))

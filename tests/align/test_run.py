@@ -158,16 +158,31 @@ def test_halvings_go_on_to_the_limit(tiny, tmp_path) -> None:
 
 
 def test_disagreeing_rewards_raise_the_alarm(tiny, tmp_path) -> None:
-    """A watched member that falls while the trained one rises is the cheapest sign of hacking."""
+    """A watched member that falls while the trained one rises is the cheapest sign of hacking; none such ships."""
     trained = tiny.Reward()
 
     class Opposite:
         def __call__(self, features, lengths, text):
             return -trained(features, lengths, text)
 
-    config = replace(CONFIG, updates=100, lr=1e-2)
-    _, result = start(tiny, tmp_path, config, reward=EnsembleReward([trained], watched=[Opposite()]))
+    config = replace(CONFIG, updates=100, lr=1e-2, guards=replace(GUARDS, halvings=3))
+    weights, result = start(tiny, tmp_path, config, reward=EnsembleReward([trained], watched=[Opposite()]))
     assert result.stopped is not None and "part" in result.stopped
+    model = tiny.Diffusion()
+    held_out = HeldOut(model, Opposite(), tiny.schedule(4), tiny.batch(8, seed=7), CONFIG.guidance_scale, CONFIG.seed)
+    x0_base = held_out.sample()
+    before = held_out.measure(x0_base, x0_base)["reward_0"]
+    model.denoiser.load_state_dict(weights)
+    assert held_out.measure(held_out.sample(), x0_base)["reward_0"] - before >= -GUARDS.alarm_tolerance - 1e-6
+
+
+def test_what_ships_has_been_looked_at(tiny, tmp_path) -> None:
+    """Prevents a last policy that no stop rule and no report has seen, since its number is no multiple."""
+    _, result = start(tiny, tmp_path, replace(CONFIG, updates=10, keep_every=4))
+    rows = [json.loads(x) for x in (tmp_path / "metrics.jsonl").open()]
+    assert [row["update"] for row in rows if "monitors" in row] == [4, 8, 10]
+    assert [path.stem for path in sorted((tmp_path / "policies").iterdir())] == ["000004", "000008", "000010"]
+    assert result.monitors == [row["monitors"] for row in rows if "monitors" in row][-1]
 
 
 def test_other_settings_need_another_folder(tiny, tmp_path) -> None:
@@ -220,14 +235,18 @@ def test_only_a_noise_aware_reward_is_taken_for_noised_motions(tiny, tmp_path) -
 def test_one_process_of_several_writes(tiny, tmp_path) -> None:
     """Prevents two processes that cut or replace each other's files."""
     start(tiny, tmp_path, replace(CONFIG, updates=3))
-    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    before = contents(tmp_path)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"update": 99}\n')
     other = RunFolder(tmp_path, replace(CONFIG, updates=5), writes=False)
     state = other.load_state()
     assert state is not None and state["update"] == 3
-    changed = {path for path in tmp_path.iterdir() if path.read_bytes() != before[path]}
+    changed = {path for path, content in contents(tmp_path).items() if content != before[path]}
     assert changed == {tmp_path / "metrics.jsonl"} and '"update": 99' in (tmp_path / "metrics.jsonl").read_text()
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_processes_share_out_whole_pairs() -> None:

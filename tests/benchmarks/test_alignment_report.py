@@ -116,7 +116,12 @@ def test_every_row_of_easytune_is_held_against_the_rival() -> None:
     curves |= {"easytune+ema": {"0": cell}, "easytune-fast": {"0": cell}}
     found = headlines({"cost": {}, "base": {"val": {"mm_dist": 2.5}}, "curves": curves}, "seconds")
     assert list(found) == ["easytune", "easytune+ema", "easytune-fast"]
-    assert found["easytune+ema"]["sooner at draft-50's best MM-Dist by"].mean == 300.0 / 20.0
+    sooner = "sooner at draft-50's best MM-Dist by"
+    assert found["easytune+ema"][sooner].mean == 300.0 / 20.0
+    never = {"points": [{"seconds": 9.0, "mm_dist": 2.2}]}
+    curves = {"draft-50": {"0": slow, "1": slow}, "easytune": {"0": cell, "1": never}}
+    found = headlines({"cost": {}, "base": {"val": {"mm_dist": 2.5}}, "curves": curves}, "seconds")
+    assert sooner not in found["easytune"] and found["easytune"][f"{sooner}, seeds 0, 1"] == "15.0, never"
     assert headlines({"cost": {}, "base": {}, "curves": {"easytune": {"0": cell}}}, "seconds") == {}
 
 

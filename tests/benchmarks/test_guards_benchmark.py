@@ -18,16 +18,19 @@ ROOT = Path(__file__).parents[2]
 def test_rows_change_one_guard_each() -> None:
     """A row that changes two things, or nothing, would be read as the worth of one guard."""
     config = Ablation()
-    whole = settings_of(config, ROWS[WHOLE], 0.9)
+    ceilings = {True: 0.9, False: 0.8}
+    whole = settings_of(config, ROWS[WHOLE], ceilings)
     assert whole.guards.realism_weight > 0 and whole.guards.anchor_weight > 0 and whole.guards.saturation is None
     for name, row in ROWS.items():
-        settings = settings_of(config, row, 0.9)
+        settings = settings_of(config, row, ceilings)
         changed = [k for k in vars(whole.guards) if getattr(whole.guards, k) != getattr(settings.guards, k)]
         others = [settings.noise_power != whole.noise_power, not row.ensemble, row.keep != 1.0]
         assert len(changed) + sum(others) == {WHOLE: 0, "none": 5}.get(name, 1), name
-    assert settings_of(config, ROWS["with saturation"], 0.9).guards.saturation == 0.9
+    assert settings_of(config, ROWS["with saturation"], ceilings).guards.saturation == 0.9
     with pytest.raises(ValueError, match="unknown"):
         Ablation(rows=("no gravity",))
+    with pytest.raises(ValueError, match="lora_rank=0: rows are kept as adapters"):
+        Ablation(align=replace(config.align, lora_rank=0))
 
 
 @pytest.mark.parametrize("change", [{"prompts": 64}, {"archive": Path("kit.npz")}, {"train_items": 100}])

@@ -97,6 +97,7 @@ def test_words_reach_the_motion_and_padding_does_not():
     torch.testing.assert_close(model.predict_x0(x_t, 500, hidden, 1.0, LENGTHS), first)
     alone = model.predict_x0(x_t[1:, :40], 500, words.select([1]), 1.0, LENGTHS[1:])
     torch.testing.assert_close(alone[0], first[1, :40], atol=1e-5, rtol=1e-4)
+    assert not first[1, 40:].any() and first[0].any(), "frames that are no motion count in no anchor and no distance"
 
 
 def test_dropped_text_is_what_guidance_calls_unconditional():
