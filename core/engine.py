@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from core.body.smpl_files import Body
+    from core.data.familiarity import FamiliarityIndex
     from core.learning.telling import TellingPairs
     from core.text.encoder import TextEncoder
-    from core.text.familiarity import FamiliarityIndex
 
 log = logging.getLogger(__name__)
 
@@ -120,8 +120,8 @@ class Engine:
     def _load_models(self) -> None:
         versions = dict.fromkeys(self.versions.sides())
         self._say("Loading PyTorch")
+        from core.data.familiarity import FamiliarityIndex
         from core.text.encoder import load_text_encoder
-        from core.text.familiarity import FamiliarityIndex
         from core.train.loop import pick_device
 
         device = pick_device(self.settings.device)

@@ -23,9 +23,7 @@ class Settings:
     body: Path | None = None  # a body in SMPL format (.npz or .pkl) instead of the default one
     baseline: str = "base"  # model version to compare against
     candidate: str = "aligned"  # model version to compare
-    study: Path | None = (
-        None  # a study file (TOML, see docs/studies.md): the page then shows this study and nothing else
-    )
+    study: Path | None = None  # a study file (TOML, see docs/studies.md): the page shows it and nothing else
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:

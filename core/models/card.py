@@ -17,7 +17,8 @@ WHAT = {  # architecture -> what a checkpoint of it is, where nothing else tells
     "MdmDiffusion": "MDM text-to-motion model: diffusion on the 263 features themselves, conditioned on MiniLM tokens.",
     "RewardModel": "Reward: text-motion similarity that alignment maximises.",
     "Judge": (
-        "Judge: text-motion evaluator that no alignment ever sees; every figure in the README is measured by it."
+        "Judge: text-motion evaluator that no alignment ever sees; R-precision, MM-Dist, FID and Diversity in the "
+        "README are its."
     ),
 }
 REFINED = "Reward, sharpened on its own retrieval failures (SPL); votes build on it."

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from core.data.captions import ACTIONS, STYLES, Segment, caption
+from core.data.familiarity import FamiliarityIndex, reference_texts, split_clauses
 from core.text.encoder import load_text_encoder
-from core.text.familiarity import FamiliarityIndex, reference_texts, split_clauses
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def index():
 
 
 def test_asset_is_in_step_with_the_grammar(index, encoder):
-    """After a change of the grammar, run python -m core.text.familiarity."""
+    """After a change of the grammar, run python -m core.data.familiarity."""
     texts, canonical = reference_texts()
     assert index.texts == texts and index.canonical == canonical
     rows = [0, len(texts) // 2, len(texts) - 1]
@@ -81,5 +81,5 @@ def test_clauses():
 
 
 def test_missing_asset_names_the_command(tmp_path):
-    with pytest.raises(FileNotFoundError, match="python -m core.text.familiarity"):
+    with pytest.raises(FileNotFoundError, match="python -m core.data.familiarity"):
         FamiliarityIndex.load(tmp_path / "none.npz")

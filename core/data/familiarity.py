@@ -6,7 +6,7 @@ so that "walks forward, then does a cartwheel" is far although half of it is wel
 a filter. The threshold was set on unseen grammar captions and on 160 human captions read one by one; the figures
 stand beside FAR_BELOW.
 
-    python -m core.text.familiarity     # writes assets/familiarity.npz after a change of the grammar (10 s)
+    python -m core.data.familiarity     # writes assets/familiarity.npz after a change of the grammar (10 s)
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from core.data.caption_words import ACTION_NOUNS, ACTION_PHRASES, STYLE_WORDS, TEMPO_ADVERBS, TEMPO_CLAUSES
+from core.data.captions import ACTIONS, STYLES, Segment, canonical_caption, caption
+from core.data.english import Form, inflect
 
 if TYPE_CHECKING:
     from core.text.encoder import TextEncoder
@@ -88,9 +92,6 @@ def stem(word: str) -> str:
 def reference_texts(seed: int = 1) -> tuple[list[str], list[str]]:
     """(texts, canonical caption of each): every action in every style, canonical and paraphrased; every phrase's
     clauses without a subject ("stepping forward"); every style word."""
-    from core.data.caption_words import ACTION_PHRASES, STYLE_WORDS
-    from core.data.captions import ACTIONS, STYLES, Segment, canonical_caption, caption
-
     rng = random.Random(seed)
     pairs: dict[str, str] = {}
     for action in ACTIONS:
@@ -111,16 +112,11 @@ def reference_texts(seed: int = 1) -> tuple[list[str], list[str]]:
 
 def _spoken(phrase: str) -> str:
     """A grammar phrase as a participle: "[raise] <poss> left arm" -> "raising the left arm"."""
-    from core.data.english import inflect
-
     text = re.sub(r"\[(\w+)\]", lambda match: inflect(match.group(1), "ing"), phrase)
     return text.replace("<poss>", "the").replace("<own>", "their").replace("<subj>", "they")
 
 
 def _grammar_stems() -> frozenset[str]:
-    from core.data.caption_words import ACTION_NOUNS, ACTION_PHRASES, STYLE_WORDS, TEMPO_ADVERBS, TEMPO_CLAUSES
-    from core.data.english import Form, inflect
-
     phrases = [phrase for table in (ACTION_PHRASES, ACTION_NOUNS) for group in table.values() for phrase in group]
     phrases += [phrase for table in (TEMPO_ADVERBS, TEMPO_CLAUSES) for group in table.values() for phrase in group]
     forms: tuple[Form, ...] = ("base", "s", "ing", "past")
@@ -167,7 +163,7 @@ class FamiliarityIndex:
     def load(cls, path: Path = ASSET) -> FamiliarityIndex:
         """Read what `save` wrote; FileNotFoundError with the command that makes it."""
         if not path.is_file():
-            raise FileNotFoundError(f"{path} doesn't exist. Make it with: python -m core.text.familiarity")
+            raise FileNotFoundError(f"{path} doesn't exist. Make it with: python -m core.data.familiarity")
         with np.load(path, allow_pickle=False) as data:
             texts, canonical = json.loads(data["text"].tobytes())
             return cls(texts, canonical, data["vectors"].astype(np.float32))
