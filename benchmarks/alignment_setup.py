@@ -115,10 +115,10 @@ class Benchmark:
     rewards: tuple[str, ...] = ("reward-spl", "reward-b")  # folders below checkpoints; several: their mean
     ensemble: tuple[str, ...] = ("reward", "reward-b", "reward-spl")  # of the ensemble rows; empty: without these rows
     train_items: int = 6000  # composed items that training prompts are drawn from
-    archive: Path = Path("data/bandai-namco.npz")
-    checkpoints: Path = Path("checkpoints")
-    out: Path = Path("outputs/benchmark-alignment")
-    device: str = "auto"
+    archive: Path = Path("data/bandai-namco.npz")  # made by `python -m core prepare`
+    checkpoints: Path = Path("checkpoints")  # folder of the models
+    out: Path = Path("outputs/benchmark-alignment")  # folder of the report and of every finished measurement
+    device: str = "auto"  # cpu, cuda or mps; auto takes what is there
     threads: int = 0  # CPU threads; 0 leaves PyTorch's choice
     scale: Literal["full", "laptop"] = "full"  # laptop: all rows and 3 seeds in about two hours of one core
     smoke: bool = False  # tiny settings, motions of the base in place of the archive: does everything run?

@@ -69,15 +69,15 @@ def _unwatched() -> AlignConfig:
 class Ablation:
     """EasyTune with the guards of `core align`, with one less or more, and with none."""
 
-    rows: tuple[str, ...] = tuple(ROWS)
+    rows: tuple[str, ...] = tuple(ROWS)  # of the table
     rewards: tuple[str, ...] = ("reward", "reward-b", "reward-spl")  # of the ensemble; without it the first
     prompts: int = 128  # of the validation split
-    train_items: int = 6000
-    archive: Path = Path("data/bandai-namco.npz")
-    checkpoints: Path = Path("checkpoints")
-    out: Path = Path("outputs/benchmark-guards")
-    device: str = "auto"
-    threads: int = 0
+    train_items: int = 6000  # composed items that training prompts are drawn from
+    archive: Path = Path("data/bandai-namco.npz")  # made by `python -m core prepare`
+    checkpoints: Path = Path("checkpoints")  # folder of the models
+    out: Path = Path("outputs/benchmark-guards")  # folder of the report and of every finished row
+    device: str = "auto"  # cpu, cuda or mps; auto takes what is there
+    threads: int = 0  # CPU threads; 0 leaves PyTorch's choice
     smoke: bool = False  # tiny settings, motions of the base in place of the archive
     align: AlignConfig = field(default_factory=_unwatched)  # of the first row
 

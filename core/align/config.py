@@ -58,16 +58,16 @@ class AlignConfig:
     batch: int = 16  # prompts a batch over all processes; 64 in the paper
     micro_batch: int | None = None  # rows held in memory at once; gradients add up to those of the whole batch
     lr: float = 5e-5  # AdamW; 1e-5 in the paper with full weights
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)  # AdamW's averages of gradient and square
+    weight_decay: float = 0.0  # AdamW's, a step and unit of lr
     clip: float = 1.0  # gradient norm limit, published code
     reward_weight: float = 1.0  # lambda of EasyTune's loss
     noise_power: float = 0.5  # ours: a step's reward counts alpha_bar_t ** noise_power; 0 = eq. (1) as published
     eta: float = 0.0  # noise of a DDIM step: 0 = none (ODE), 1 = as much as DDPM; easytune-sde needs it
     lora_rank: int = 8  # 0 = train all weights of the denoiser
-    lora_alpha: float = 16.0
+    lora_alpha: float = 16.0  # adapters count lora_alpha / lora_rank
     precision: str = "float32"  # or "bfloat16" where the device has it
-    seed: int = 0
+    seed: int = 0  # of adapters, prompts, noise and random plans
     save_every: int = 10  # updates between saved states
     keep_every: int = 25  # updates between policies kept for `python -m core align-report`; 0 = none
     guards: GuardConfig = field(default_factory=GuardConfig)

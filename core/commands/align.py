@@ -63,12 +63,12 @@ class Align:
     base: str = "base"  # folder below checkpoints that is aligned, such as mdm
     rewards: tuple[str, ...] = ("reward", "reward-b", "reward-spl")  # folders below checkpoints; several are averaged
     watched: tuple[str, ...] = ()  # rewards that are never trained on, for the disagreement alarm
-    archive: Path = Path("data/bandai-namco.npz")
+    archive: Path = Path("data/bandai-namco.npz")  # made by `python -m core prepare`
     train_items: int = 6000  # composed items that prompts and lengths are drawn from
     held_out_prompts: int = 48  # validation prompts of the stop rules; 0 = no monitors
-    checkpoints: Path = Path("checkpoints")
-    runs: Path = Path("runs")
-    device: str = "auto"
+    checkpoints: Path = Path("checkpoints")  # folder of the models
+    runs: Path = Path("runs")  # folder of what resuming needs, below it the name
+    device: str = "auto"  # cpu, cuda or mps; auto takes what is there
     threads: int = 0  # CPU threads; 0 leaves PyTorch's choice
     start: str | None = None  # folder below checkpoints with adapters on the same base to go on from
     unseen_share: float = 0.25  # of the updates: pairs no training clip shows, where the archive tells

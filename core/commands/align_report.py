@@ -36,13 +36,13 @@ class AlignReport:
 
     name: str = "aligned"  # folder below checkpoints and below runs
     unseen: tuple[str, ...] = ()  # rewards below checkpoints that the run did not train on
-    split: str = "val"
-    prompts: int = 128
-    sampler: SamplerConfig = field(default_factory=lambda: SamplerConfig(12, solver="dpm++"))
-    archive: Path = Path("data/bandai-namco.npz")
-    checkpoints: Path = Path("checkpoints")
-    runs: Path = Path("runs")
-    device: str = "auto"
+    split: str = "val"  # of the archive
+    prompts: int = 128  # of the split, evenly spread
+    sampler: SamplerConfig = field(default_factory=lambda: SamplerConfig(12, solver="dpm++"))  # of every motion
+    archive: Path = Path("data/bandai-namco.npz")  # made by `python -m core prepare`
+    checkpoints: Path = Path("checkpoints")  # folder of the models
+    runs: Path = Path("runs")  # folder of what resuming needs, below it the name
+    device: str = "auto"  # cpu, cuda or mps; auto takes what is there
 
 
 def main(arguments: list[str]) -> None:

@@ -43,12 +43,12 @@ class Evaluate:
     split: tuple[str, ...] = ("test",)  # test, heldout: (action, style) combinations that were never trained on; val
     items: int = 300  # composed items on top of the split's plain clips
     prompt_seeds: tuple[int, ...] = (0,)  # items are composed afresh with each; plain clips come once, with the first
-    out: Path = Path("outputs/evaluation")
-    archive: Path = Path("data/bandai-namco.npz")
-    checkpoints: Path = Path("checkpoints")
-    device: str = "auto"
-    batch_size: int = 32
-    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    out: Path = Path("outputs/evaluation")  # folder of JSON, Markdown and plot
+    archive: Path = Path("data/bandai-namco.npz")  # made by `python -m core prepare`
+    checkpoints: Path = Path("checkpoints")  # folder of the models
+    device: str = "auto"  # cpu, cuda or mps; auto takes what is there
+    batch_size: int = 32  # motions sampled at once; the figures do not depend on it
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)  # of every motion
     evaluation: EvaluationConfig = field(default_factory=lambda: EvaluationConfig(repeats=3))
     evaluator: str = "judge"  # or the folder of an imported T2M evaluator below checkpoints: the field's own protocol
     words: Path = Path("glove")  # its word vectors: the folder with our_vab_data.npy and our_vab_idx.pkl

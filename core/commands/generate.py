@@ -34,9 +34,9 @@ class Generate:
     format: Literal["npz", "npy", "joints", "glb", "bvh"] = "npz"  # npz: AMASS layout; npy: 263 features
     duration_s: float | None = None  # 2.0-9.8; None: from the text
     seed: int = 0  # of the first prompt; the next ones count up
-    sampler: SamplerConfig = field(default_factory=SamplerConfig)
-    checkpoints: Path = Path("checkpoints")
-    device: str = "auto"
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)  # of every motion
+    checkpoints: Path = Path("checkpoints")  # folder of the models
+    device: str = "auto"  # cpu, cuda or mps; auto takes what is there
 
 
 def main(arguments: list[str]) -> None:
