@@ -134,7 +134,7 @@ def initial_noise(model: MotionDiffusion, generators: Sequence[torch.Generator],
 
 @dataclass
 class Finetuner:
-    """Everything an update needs. reduce: averages a gradient over processes, None for one process."""
+    """Everything an update needs. reduce: averages a tensor over processes, None for one process."""
 
     model: MotionDiffusion
     objective: Objective
@@ -285,10 +285,12 @@ class Finetuner:
 
     def _update(self, step: int, losses: Sequence[tuple[float, float, bool]]) -> list[StepRecord]:
         """Clip and step, once for all chunks; segments that only sample leave a record of their reward, if any."""
+        parameters = self.policy.parameters
         loss, reward = sum(v[0] for v in losses), sum(v[1] for v in losses)
+        if self.reduce is not None:  # each process has the figures of its own rows only
+            loss, reward = self.reduce(torch.tensor([loss, reward], device=parameters[0].device)).tolist()
         if not losses[0][2]:
             return [] if reward != reward else [StepRecord(step, reward, loss, 0.0)]
-        parameters = self.policy.parameters
         if self.reduce is not None:
             for p in parameters:
                 if p.grad is not None:

@@ -301,3 +301,6 @@ def test_two_processes_equal_one(tiny, tmp_path) -> None:
     for rank in (0, 1):
         together = torch.load(tmp_path / "two" / f"rank{rank}.pt", weights_only=True)
         assert difference(alone, together) < 1e-9
+    logs = [[json.loads(x) for x in (tmp_path / n / "metrics.jsonl").open()] for n in ("one", "two")]
+    told = [[row["reward"] for row in rows if "reward" in row] for rows in logs]
+    assert len(told[0]) > 6 and told[1] == pytest.approx(told[0], abs=1e-6)  # of the whole batch, not of half of it
