@@ -157,6 +157,20 @@ def test_halvings_go_on_to_the_limit(tiny, tmp_path) -> None:
     assert gains[0] < gains[1] <= limit + 1e-4
 
 
+def test_a_first_update_too_bold_still_moves_by_halves(tiny, tmp_path) -> None:
+    """Prevents a live step from saying that nothing was made where a part of its only update passed."""
+    free = replace(GUARDS, monitor_every=1, ema=0.0)
+    _, whole = start(tiny, tmp_path / "free", replace(CONFIG, updates=1, lr=2e-2, guards=free))
+    _, base = start(tiny, tmp_path / "base", replace(CONFIG, updates=1, lr=1e-12, guards=free))
+    gain = whole.monitors["reward_0"] - base.monitors["reward_0"]
+    assert gain > 0
+    for halvings, moved in ((0, False), (4, True)):
+        bold = replace(CONFIG, lr=2e-2, guards=replace(free, max_reward_gain=gain / 2, halvings=halvings))
+        _, result = start(tiny, tmp_path / str(halvings), bold)
+        assert result.stopped is not None and result.updates == 1
+        assert torch.load(tmp_path / str(halvings) / "state.pt", weights_only=True)["moved"] is moved
+
+
 def test_disagreeing_rewards_raise_the_alarm(tiny, tmp_path) -> None:
     """A watched member that falls while the trained one rises is the cheapest sign of hacking; none such ships."""
     trained = tiny.Reward()
