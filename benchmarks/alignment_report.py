@@ -96,18 +96,17 @@ def curve_headline(results: Mapping[str, Any], clock: str, row: str = OURS) -> d
         speed.append(when / reached if reached else None)
         gains.append([gain_at(cells[seed]["points"], base, shared, clock) for cells in (ours, rival)])
     mean_gain, sooner = np.mean(gains, axis=0), f"sooner at {RIVAL}'s best MM-Dist by"
-    found = {} if None in speed else {sooner: t_interval(speed)}
-    return (
-        found
-        | {
-            f"{sooner}, seeds {', '.join(seeds)}": ", ".join(f"{x:.1f}" if x else "never" for x in speed),
-            "equal training time, s": shared,
-            "gain in MM-Dist in equal time": t_interval([a for a, _ in gains]),
-            f"... of {RIVAL}": t_interval([b for _, b in gains]),
-            f"... more than {RIVAL}": t_interval([a - b for a, b in gains]),
-        }
-        | ({f"... more than {RIVAL}, as a share": float(mean_gain[0] / mean_gain[1] - 1)} if mean_gain[1] > 0 else {})
-    )
+    found: dict[str, Any] = {} if None in speed else {sooner: t_interval(speed)}
+    found |= {
+        f"{sooner}, seeds {', '.join(seeds)}": ", ".join(f"{x:.1f}" if x else "never" for x in speed),
+        "equal training time, s": shared,
+        "gain in MM-Dist in equal time": t_interval([a for a, _ in gains]),
+        f"... of {RIVAL}": t_interval([b for _, b in gains]),
+        f"... more than {RIVAL}": t_interval([a - b for a, b in gains]),
+    }
+    if mean_gain[1] > 0:
+        found[f"... more than {RIVAL}, as a share"] = float(mean_gain[0] / mean_gain[1] - 1)
+    return found
 
 
 def over_time(results: Mapping[str, Any], clock: str, row: str) -> str:
