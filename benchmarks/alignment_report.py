@@ -23,9 +23,14 @@ _TEST = {"r_precision_3": "R@3", "near_miss_1": "near-miss R@1", "fid": "FID", "
 
 
 def gain_at(points: Points, base: float, seconds: float, clock: str) -> float:
-    """By how much MM-Dist is below the base at the last point not after LATE x `seconds` of training; 0 before any."""
+    """By how much MM-Dist is below the base at the last point not after LATE x `seconds` of training; NaN before."""
     reached = [point["mm_dist"] for point in points if point[clock] <= LATE * seconds + 1e-9]
-    return base - reached[-1] if reached else 0.0
+    return base - reached[-1] if reached else float("nan")
+
+
+def over_seeds(values: Sequence[float]) -> Interval:
+    """Mean with interval over all seeds; NaN where a seed was not looked at yet: the others alone tell another mean."""
+    return t_interval(values if not np.isnan(values).any() else [])
 
 
 def best(points: Points, clock: str) -> tuple[float, float]:
@@ -100,9 +105,9 @@ def curve_headline(results: Mapping[str, Any], clock: str, row: str = OURS) -> d
     found |= {
         f"{sooner}, seeds {', '.join(seeds)}": ", ".join(f"{x:.1f}" if x else "never" for x in speed),
         "equal training time, s": shared,
-        "gain in MM-Dist in equal time": t_interval([a for a, _ in gains]),
-        f"... of {RIVAL}": t_interval([b for _, b in gains]),
-        f"... more than {RIVAL}": t_interval([a - b for a, b in gains]),
+        "gain in MM-Dist in equal time": over_seeds([a for a, _ in gains]),
+        f"... of {RIVAL}": over_seeds([b for _, b in gains]),
+        f"... more than {RIVAL}": over_seeds([a - b for a, b in gains]),
     }
     if mean_gain[1] > 0:
         found[f"... more than {RIVAL}, as a share"] = float(mean_gain[0] / mean_gain[1] - 1)
@@ -110,19 +115,21 @@ def curve_headline(results: Mapping[str, Any], clock: str, row: str = OURS) -> d
 
 
 def over_time(results: Mapping[str, Any], clock: str, row: str) -> str:
-    """Gain in MM-Dist over the base by a row and by DRaFT-50 at each look at the row, as a table; "" without both."""
+    """Gain in MM-Dist over the base by a row and by DRaFT-50 at each look at the row, as a table; "" without both.
+
+    Where DRaFT-50 has not been looked at by then on every seed there is nothing to compare with.
+    """
     ours, rival = results["curves"].get(row, {}), results["curves"].get(RIVAL, {})
     seeds, base = sorted(set(ours) & set(rival)), results["base"].get("val", {}).get("mm_dist", 0.0)
     looks = min((len(ours[seed]["points"]) for seed in seeds), default=0)
     lines = [f"| training time, s | {row} | {RIVAL} | difference |", "| ---: |" + " ---: |" * 3]
     for i in range(looks):
-        times = [ours[seed]["points"][i][clock] for seed in seeds]
-        gains = [
-            [gain_at(cells[seed]["points"], base, seconds, clock) for cells in (ours, rival)]
-            for seed, seconds in zip(seeds, times, strict=True)
-        ]
-        cells = ([a for a, _ in gains], [b for _, b in gains], [a - b for a, b in gains])
-        shown = " | ".join(_signed(t_interval(values)) for values in cells)
+        looks_at = [ours[seed]["points"][i] for seed in seeds]
+        own = [base - look["mm_dist"] for look in looks_at]
+        times = [look[clock] for look in looks_at]
+        other = [gain_at(rival[seed]["points"], base, at, clock) for seed, at in zip(seeds, times, strict=True)]
+        cells = (own, other, [a - b for a, b in zip(own, other, strict=True)])
+        shown = " | ".join(_signed(over_seeds(values)) for values in cells)
         lines.append(f"| {np.mean(times):.0f} | {shown} |")
     return "\n".join(lines) + "\n" if looks else ""
 
@@ -185,7 +192,7 @@ def _curve_row(name: str, seeds: Mapping[str, Any], base: Mapping[str, Any], sha
     cells = [
         str(len(seeds)),
         f"{np.mean([p[-1]['steps'] for p in points]):.0f}",
-        _signed(t_interval([-gain_at(p, base["val"]["mm_dist"], shared, clock) for p in points])),
+        _signed(over_seeds([-gain_at(p, base["val"]["mm_dist"], shared, clock) for p in points])),
         _signed(t_interval([low - base["val"]["mm_dist"] for low, _ in bests])),
         f"{np.mean([when for _, when in bests]):.0f}",
         _signed(reward),
@@ -206,6 +213,8 @@ def _curve_row(name: str, seeds: Mapping[str, Any], base: Mapping[str, Any], sha
 
 
 def _signed(value: Interval) -> str:
+    if np.isnan(value.mean):
+        return "–"
     half = "" if np.isnan(value.half) else f" ± {value.half:.4f}"
     return f"{value.mean:+.4f}{half}"
 

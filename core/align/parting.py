@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
-from core.metrics.intervals import paired_difference
+from core.metrics.intervals import LEVEL, paired_difference
 
 
 @dataclass(frozen=True)
@@ -26,16 +27,19 @@ class Look:
 
 
 def parting(looks: Sequence[Look]) -> int | None:
-    """Update of the judge's best policy, if a later one has a higher reward and surely a worse MM-Dist; else None.
+    """Update of the best policy that a later one with a higher reward falls behind in MM-Dist; None where none does.
 
-    Distances are paired by prompt; looks in the order of their updates.
+    Distances are paired by prompt, looks in the order of their updates. Every pair of looks is asked and the best of
+    them is picked afterwards, so each interval has the level that makes 95 % of all together (Bonferroni).
     """
-    best = min(range(len(looks)), key=lambda i: looks[i].mm_dist)
-    for later in looks[best + 1 :]:
-        worse = paired_difference(np.array(looks[best].distances), np.array(later.distances))
-        if later.reward > looks[best].reward and worse.low > 0:
-            return looks[best].update
-    return None
+    pairs = list(combinations(looks, 2))
+    level = 1 - (1 - LEVEL) / max(1, len(pairs))
+    left = [before for before, after in pairs if after.reward > before.reward and _worse(before, after, level)]
+    return min(left, key=lambda look: look.mm_dist).update if left else None
+
+
+def _worse(before: Look, after: Look, level: float) -> bool:
+    return paired_difference(np.array(before.distances), np.array(after.distances), level).low > 0
 
 
 def sentence(looks: Sequence[Look]) -> str:
@@ -43,7 +47,7 @@ def sentence(looks: Sequence[Look]) -> str:
     at, last = parting(looks), looks[-1]
     changes = f"reward {last.reward - looks[0].reward:+.4f}, MM-Dist {last.mm_dist - looks[0].mm_dist:+.4f}"
     if at is None:
-        return f"Reward and judge do not part within {last.update} updates ({changes} at the end)."
+        return f"No parting of reward and judge is shown within {last.update} updates ({changes} at the end)."
     best = next(look for look in looks if look.update == at)
     return (
         f"Reward and judge part after update {at}, where MM-Dist is {best.mm_dist - looks[0].mm_dist:+.4f} beside the "

@@ -223,14 +223,19 @@ def load_rewards(config: Align, device: str) -> dict[str, RewardModel | SpmRewar
         raise ValueError("rewards is empty. Name at least one folder below checkpoints, such as reward.")
     found: dict[str, RewardModel | SpmReward] = {}
     for name in (*config.rewards, *config.watched):
-        module = load_module(config.checkpoints / name, device)
-        if not isinstance(module, RewardModel | SpmReward):
-            raise ValueError(f"{config.checkpoints / name} holds a {type(module).__name__}, which is no reward.")
-        found[name] = module
+        found[name] = load_reward(config.checkpoints / name, device)
     if len({module.reads for module in found.values()}) > 1:
         told = ", ".join(f"{name} by {module.reads}" for name, module in found.items())
         raise ValueError(f"the rewards read text by different encoders: {told}. Choose rewards of one encoder.")
     return found
+
+
+def load_reward(folder: Path, device: str) -> RewardModel | SpmReward:
+    """The reward of a checkpoint folder; ValueError where it holds something else."""
+    module = load_module(folder, device)
+    if not isinstance(module, RewardModel | SpmReward):
+        raise ValueError(f"{folder} holds a {type(module).__name__}, which is no reward.")
+    return module
 
 
 def joined(config: Align, rewards: Mapping[str, RewardModel | SpmReward]) -> Reward:

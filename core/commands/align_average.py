@@ -22,7 +22,7 @@ import tyro
 
 from core.align.adapters import summed
 from core.models.card import write_card
-from core.models.checkpoint import averaged, read_adapters, save_adapters
+from core.models.checkpoint import averaged, fingerprint, read_adapters, save_adapters
 from core.run_record import set_aside
 
 _KEPT = ("command", "updates", "note", "minutes", "parting", "training")  # of each alignment's config.json
@@ -65,6 +65,9 @@ def run(config: AlignAverage, command: str = "python -m core align-average") -> 
     described = [each for each, _ in found]
     if len({each["config"]["base"] for each in described}) > 1:
         raise ValueError(f"{', '.join(config.of)} were aligned from different bases. Average alignments of one base.")
+    base = described[0]["config"].get("from", "base")
+    if described[0]["config"]["base"] != fingerprint(config.checkpoints / base):
+        raise ValueError(f"{', '.join(config.of)} were aligned from another base than {config.checkpoints / base}.")
     members = _members(config.of, described)
     counts = [len(each.get("averaged", {"": each})) for each in described]
     scales = [1.0 if "averaged" in each else float(each["config"]["scale"]) for each in described]
@@ -76,7 +79,7 @@ def run(config: AlignAverage, command: str = "python -m core align-average") -> 
     meta: dict[str, Any] = {"command": command, "averaged": members, "means": means}
     target = config.checkpoints / config.name
     set_aside(target, made_here=averaged(target) == tuple(members))
-    save_adapters(target, adapters, config.scale, meta, described[0]["config"].get("from", "base"))
+    save_adapters(target, adapters, config.scale, meta, base)
     for name, folder in zip(config.of, folders, strict=True):
         for curve in (path for pattern in ("curve.png", "curve-*.png") for path in folder.glob(pattern)):
             shutil.copyfile(curve, target / (f"curve-{name}.png" if curve.stem == "curve" else curve.name))

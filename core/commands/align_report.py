@@ -16,13 +16,14 @@ from safetensors.torch import load_file
 
 from core.align.guards import EnsembleReward
 from core.align.parting import Look, picture, sentence
+from core.commands.align import load_reward
 from core.commands.console import ProgressLine
 from core.commands.evaluate import judge_functions, mean_reward
 from core.data.dataset import MotionSet, SetConfig, load_set
 from core.diffusion.rollout import SamplerConfig, sample_motions
 from core.metrics.retrieval import matching_distances
 from core.models.card import write_card
-from core.models.checkpoint import add_adapters, averaged, fingerprint, load_diffusion, load_judge, load_module
+from core.models.checkpoint import add_adapters, averaged, fingerprint, load_diffusion, load_judge
 from core.motion.files import atomic_write
 from core.text.encoder import TextEncoder, encoder_of, reward_encoder
 from core.train.loop import pick_device
@@ -43,6 +44,10 @@ class AlignReport:
     checkpoints: Path = Path("checkpoints")  # folder of the models
     runs: Path = Path("runs")  # folder of what resuming needs, below it the name
     device: str = "auto"  # cpu, cuda or mps; auto takes what is there
+
+    def __post_init__(self) -> None:
+        if self.prompts < 2:
+            raise ValueError(f"prompts={self.prompts} must be 2 or more: looks are compared prompt by prompt.")
 
 
 def main(arguments: list[str]) -> None:
@@ -104,9 +109,9 @@ class _Observer:
         self.sampler, device = config.sampler, pick_device(config.device)
         self.base = load_diffusion(config.checkpoints, device, training.get("base", "base"))
         self.encoder = encoder_of(self.base, device)
-        trained: Any = [load_module(config.checkpoints / name, device) for name in training["rewards"]]
+        trained = [load_reward(config.checkpoints / name, device) for name in training["rewards"]]
         self.reward, self.reads = EnsembleReward(trained), self._encoder_of(trained[0], device)
-        unseen: Any = {name: load_module(config.checkpoints / name, device) for name in config.unseen}
+        unseen = {name: load_reward(config.checkpoints / name, device) for name in config.unseen}
         self.unseen = {name: (reward, self._encoder_of(reward, device)) for name, reward in unseen.items()}
         self.judge = judge_functions(load_judge(config.checkpoints, device))
         rows = np.linspace(0, len(motions) - 1, min(config.prompts, len(motions))).astype(int)

@@ -1,7 +1,8 @@
 """What one model changes against another on the same prompts, lengths and noise: every figure with its interval.
 
 Pairing removes the spread between prompts. Figures of one prompt are averaged over the repeats first; the intervals are
-over prompts. FID belongs to no prompt: its interval comes from prompts drawn anew with replacement (bootstrap).
+over prompts. FID belongs to no prompt: its interval comes from prompts drawn anew with replacement (bootstrap), and is
+wider than it need be: a prompt drawn twice leaves one fewer to estimate a covariance from.
 """
 
 from __future__ import annotations

@@ -121,17 +121,17 @@ def evaluate_officially(
     _check(motions)
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in ("real", *models)}
     for repeat in range(config.repeats):
-        rng = np.random.default_rng([config.seed, repeat])
-        drawn = draw(motions, rng)
+        drawing, pooling, pairing = np.random.SeedSequence([config.seed, repeat]).spawn(3)  # the same for every row
+        drawn = draw(motions, np.random.default_rng(drawing))
         text, real = evaluator.text(drawn.tokens), evaluator.motion(drawn.motions)
-        measured["real"].append(scores(text, real, real, rng, config))
+        measured["real"].append(scores(text, real, real, np.random.default_rng(pooling), config))
         for done, (name, generate) in enumerate(models.items(), start=1):
             seed = config.seed + repeat
             made = evaluator.motion(generate(drawn.captions, drawn.frames, seed))
-            values = scores(text, made, real, rng, config)
+            values = scores(text, made, real, np.random.default_rng(pooling), config)
             if config.texts:
                 takes = _takes(generate, evaluator, drawn, seed, config)
-                values["multimodality"] = multimodality(takes, rng, config.pairs)
+                values["multimodality"] = multimodality(takes, np.random.default_rng(pairing), config.pairs)
             measured[name].append(values)
             if callback:
                 callback(repeat * len(models) + done, config.repeats * len(models), {"row": name})

@@ -31,7 +31,7 @@ METRICS: dict[str, tuple[str, int]] = {
     "bone_stretch": ("Bone stretch", -1),
 }
 # relative changes that EasyTune reports for MLD on HumanML3D (Tan et al. 2026), to read ours beside
-PUBLISHED = {"mm_dist": -0.136, "near_miss_1": 0.153, "fid": -0.707}  # R@1 there is of plain pools
+PUBLISHED = {"mm_dist": -0.136, "r_precision_1": 0.153, "fid": -0.707}
 ARROWS = {1: "↑", -1: "↓", 0: "→ real"}
 
 
@@ -112,12 +112,17 @@ def markdown_table(rows: Table) -> str:
 
 
 def verdict(metric: str, change: PairedDifference, before: float, real: float) -> str:
-    """better, worse or "no difference shown"; metrics without a direction are better nearer to the real motions."""
+    """better, worse, "changed" or "no difference shown".
+
+    Metrics without a direction are better nearer to the real motions, and "changed" where that is not shown: the
+    interval leaves out zero, but one end of it is nearer and the other is not.
+    """
     if not change.conclusive:
         return "no difference shown"
     direction = METRICS.get(metric, (metric, 0))[1]
     if direction == 0:
-        return "better" if abs(before + change.mean - real) < abs(before - real) else "worse"
+        nearer = {abs(before + end - real) < abs(before - real) for end in (change.low, change.high)}
+        return "changed" if len(nearer) > 1 else "better" if nearer == {True} else "worse"
     return "better" if change.mean * direction > 0 else "worse"
 
 

@@ -30,7 +30,18 @@ def test_noise_and_a_falling_reward_are_no_parting() -> None:
     wavering = [look(0, 0.5, 0.0), look(25, 0.6, -0.2), look(50, 0.7, -0.199)]
     worse = [look(0, 0.5, 0.0), look(25, 0.4, 0.3)]
     assert parting(wavering) is None and parting(worse) is None
-    assert "do not part within 50 updates" in sentence(wavering)
+    assert "No parting of reward and judge is shown within 50 updates" in sentence(wavering)
+
+
+def test_policies_alike_hardly_ever_part() -> None:
+    """Prevents a parting that is found because the luckiest of many looks is what the others are held against."""
+    rng = np.random.default_rng(0)
+
+    def run() -> list[Look]:
+        takes = EASY + rng.normal(0, 0.4, (7, len(EASY)))
+        return [Look(25 * i, 0.5 + 0.1 * i, {}, row.tolist()) for i, row in enumerate(takes)]
+
+    assert sum(parting(run()) is not None for _ in range(200)) <= 10  # 5 %; without care it is a quarter
 
 
 def test_card_shows_the_curve(tmp_path) -> None:
@@ -42,4 +53,4 @@ def test_card_shows_the_curve(tmp_path) -> None:
     (folder / "config.json").write_text(json.dumps({"architecture": "LowRank", "parting": sentence(looks)}))
     write_card(folder, "python -m core align")
     text = (folder / "card.md").read_text()
-    assert "## Reward and judge" in text and "do not part within 25" in text and "(curve.png)" in text
+    assert "## Reward and judge" in text and "is shown within 25" in text and "(curve.png)" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ def test_times_are_those_of_judged_points() -> None:
     """Prevents a speed-up from interpolation, and a gain before anything was judged."""
     assert best(POINTS, "seconds") == (1.5, 20.0)
     assert seconds_to_reach(POINTS, 1.9, "seconds") == 20.0 and seconds_to_reach(POINTS, 1.0, "seconds") is None
-    assert gain_at(POINTS, 2.5, 36.0, "seconds") == 1.0 and gain_at(POINTS, 2.5, 5.0, "seconds") == 0.0
+    assert gain_at(POINTS, 2.5, 36.0, "seconds") == 1.0 and isnan(gain_at(POINTS, 2.5, 5.0, "seconds"))
     due_earlier = gain_at(POINTS, 2.5, 39.0, "seconds")  # the look at 40 s, after the update that was going on
     assert due_earlier == pytest.approx(0.7)
     assert equal_time({"a": {"0": {"points": POINTS}}, "b": {"0": {"points": POINTS[:1]}}}, "seconds") == 10.0
@@ -132,5 +133,14 @@ def test_gains_are_told_for_every_look() -> None:
     assert over_time(results, "seconds", "easytune") == ""
     results["curves"]["draft-50"] = {"0": slow}
     rows = [line.split(" | ") for line in over_time(results, "seconds", "easytune").splitlines()[2:]]
-    found = [[float(cell.strip("| ")) for cell in row] for row in rows]
-    assert found == [[10, 0.5, 0.0, 0.5], [20, 1.0, 0.3, 0.7], [40, 0.7, 0.3, 0.4]]
+    found = [[cell.strip("| ") for cell in row] for row in rows]
+    assert found[0] == ["10", "+0.5000", "–", "–"]  # nobody has looked at the slow one by then
+    assert [[float(cell) for cell in row] for row in found[1:]] == [[20, 1.0, 0.3, 0.7], [40, 0.7, 0.3, 0.4]]
+
+
+def test_a_look_tells_of_itself_where_looks_are_close() -> None:
+    """Prevents the gain of a later look, up to a tenth later, from standing at an earlier one."""
+    close = [{"seconds": 100.0 + 5 * i, "mm_dist": 2.4 - 0.1 * i} for i in range(3)]
+    curves = {"easytune": {"0": {"points": close}}, "draft-50": {"0": {"points": close}}}
+    table = over_time({"base": {"val": {"mm_dist": 2.5}}, "curves": curves}, "seconds", "easytune")
+    assert [line.split(" | ")[1] for line in table.splitlines()[2:]] == ["+0.1000", "+0.2000", "+0.3000"]

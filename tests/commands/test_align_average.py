@@ -129,6 +129,10 @@ def test_what_cannot_be_averaged_is_refused_in_a_sentence(two: Path, capsys: pyt
     ):
         assert main([*asked, *names]) != 0
         assert said in capsys.readouterr().err
+    described["config"]["base"] = "1" * 16  # both of a base that has been trained anew since
+    for name in ("aligned-a", "aligned-b"):
+        (two / name / "config.json").write_text(json.dumps(described))
+    assert main([*asked, "aligned-a", "aligned-b"]) != 0 and "another base than" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([*asked, "aligned-a"])
     assert "two or more" in " ".join(capsys.readouterr().err.split())

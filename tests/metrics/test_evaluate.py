@@ -78,6 +78,7 @@ def test_verdict_follows_the_direction() -> None:
     assert verdict("near_miss_1", up, 0.5, 1.0) == "better" and verdict("fid", up, 0.5, 0.0) == "worse"
     assert verdict("jerk", up, 1.0, 2.0) == "better" and verdict("jerk", up, 1.0, 0.9) == "worse"
     assert verdict("fid", PairedDifference(0.2, -0.1, 0.5, 0.1, 50), 0.5, 0.0) == "no difference shown"
+    assert verdict("diversity", up, 9.4, 9.5) == "changed"  # from 0.1 below to 0.0 or 0.2 above
 
 
 def test_same_seed_same_report() -> None:
@@ -92,7 +93,7 @@ def test_report_survives_its_files(tmp_path) -> None:
     assert load_report(paths[0]).to_json() == report.to_json()
     text = paths[1].read_text(encoding="utf-8")
     assert "| metric | real | vae | base | aligned |" in text and "MM-Dist ↓" in text
-    assert "**aligned - base**, 72 prompts" in text and "| better | -13.6% |" in text
+    assert "**aligned - base**, 72 prompts" in text and "| better | -13.6% |" in text and "| +15.3% |" in text
     assert paths[2].read_bytes()[:4] == b"\x89PNG"
 
 
