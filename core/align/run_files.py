@@ -16,7 +16,7 @@ from torch import Tensor
 
 from core.align.config import AlignConfig
 from core.motion.files import atomic_write
-from core.run_record import differences, plain, refuse_other_run
+from core.train.run_record import differences, plain, refuse_other_run
 
 logger = logging.getLogger(__name__)
 

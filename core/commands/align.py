@@ -39,10 +39,10 @@ from core.models.checkpoint import (
 from core.models.latent import LatentDiffusion
 from core.models.mld.reward import SpmReward
 from core.models.reward import RewardModel
-from core.run_record import content, set_aside
 from core.text.encoder import TextEncoder, encoder_of, reward_encoder
 from core.train.curves import plot_curves
 from core.train.loop import Callback, pick_device
+from core.train.run_record import content, set_aside
 from core.train.tasks import to_tensors
 
 log = logging.getLogger(__name__)

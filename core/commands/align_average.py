@@ -23,7 +23,7 @@ import tyro
 from core.align.adapters import summed
 from core.models.card import write_card
 from core.models.checkpoint import averaged, fingerprint, read_adapters, save_adapters
-from core.run_record import set_aside
+from core.train.run_record import set_aside
 
 _KEPT = ("command", "updates", "note", "minutes", "parting", "training")  # of each alignment's config.json
 

@@ -16,7 +16,7 @@ from core.models.imports_sizes import ImportOptions
 from core.models.mdm_diffusion import MdmDiffusion
 from core.models.mld.diffusion import MldDiffusion
 from core.motion.files import atomic_write
-from core.run_record import whole
+from core.train.run_record import whole
 
 log = logging.getLogger(__name__)
 

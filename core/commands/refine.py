@@ -11,8 +11,8 @@ import tyro
 
 from core.commands.console import ProgressLine
 from core.motion.files import atomic_write
-from core.run_record import set_aside
 from core.train.refine import Figures, Refine, refine_reward
+from core.train.run_record import set_aside
 
 log = logging.getLogger(__name__)
 ROWS = {

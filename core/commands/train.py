@@ -7,7 +7,6 @@ import shlex
 import tyro
 
 from core.commands.console import ProgressLine
-from core.run_record import set_aside
 from core.train.run import (
     TrainBase,
     TrainJudge,
@@ -20,6 +19,7 @@ from core.train.run import (
     train_reward,
     train_vae,
 )
+from core.train.run_record import set_aside
 
 
 def main(arguments: list[str]) -> None:

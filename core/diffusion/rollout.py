@@ -89,6 +89,11 @@ def check_frames(frames: int) -> int:
     return frames
 
 
+def between_seeds(seeds: Sequence[int], step: int) -> list[int]:
+    """Seeds of the noise that lcm draws after `step`, counted from 0: others than those of x_T."""
+    return [(seed * 0x9E3779B1 ^ (step + 1)) & 0xFFFFFFFF for seed in seeds]  # PyTorch reads 32 bits of a seed
+
+
 def seed_noise(seeds: Sequence[int], sizes: Sequence[int], width: int) -> Tensor:
     """Standard normal noise (B, max L, width) on the CPU: row i from seeds[i] alone, sizes[i] latents, then zeros."""
     rows = [
@@ -113,12 +118,16 @@ def sample_latents(
     """
     shapes = [model.latent_shape(n[None]) for n in lengths]
     scheduler = make_scheduler(config, getattr(model, "schedule", SCHEDULER))
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]  # lcm draws noise between its steps
-    x_t = seed_noise(seeds, [size for size, _ in shapes], shapes[0][1]).to(lengths.device)
+    sizes, width = [size for size, _ in shapes], shapes[0][1]
+    x_t = seed_noise(seeds, sizes, width).to(lengths.device)
     predict = predictor(model, text, config.guidance_scale, lengths, x_t.shape[1])
     for i, t in enumerate(scheduler.timesteps.tolist()):
         x0_hat = predict(x_t, t)
-        x_t = scheduler.step(x0_hat, t, x_t, generator=generators).prev_sample
+        stepped = scheduler.step(x0_hat, t, x_t)
+        x_t = stepped.prev_sample
+        if config.solver == "lcm" and i + 1 < config.steps:  # its own noise would hang on the batch's longest motion
+            noise = seed_noise(between_seeds(seeds, i), sizes, width).to(x_t)
+            x_t = scheduler.add_noise(stepped.denoised, noise, scheduler.timesteps[i + 1 : i + 2])
         if callback:
             callback(i + 1, config.steps, {"x0_hat": x0_hat})
     return x_t

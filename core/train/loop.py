@@ -25,8 +25,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from core.align.processes import current_processes
 from core.motion.files import atomic_write
-from core.run_record import differences, plain, refuse_other_run
 from core.train.curves import cut_metrics, plot_curves
+from core.train.run_record import differences, plain, refuse_other_run
 
 log = logging.getLogger(__name__)
 # settings without which the saved weights, or the data they have seen, would be others

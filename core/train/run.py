@@ -20,10 +20,10 @@ from core.models.judge import WORD, Judge, JudgeConfig
 from core.models.mdm_diffusion import MdmDiffusion, MdmDiffusionConfig
 from core.models.reward import RewardConfig, RewardModel
 from core.models.vae import MotionVae, VaeConfig, VaeLossWeights, latent_lengths
-from core.run_record import content
 from core.text.encoder import CaptionCache, load_text_encoder
 from core.train.loop import Callback, LoopConfig, Task, Trainer, config_of, pick_device
 from core.train.mdm_task import MdmTask
+from core.train.run_record import content
 from core.train.tasks import (
     BaseTask,
     CaptionTable,

@@ -11,7 +11,7 @@ from core.__main__ import COMMANDS, RESUMES, main
 from core.commands.align_average import AlignAverage
 from core.commands.align_average import run as average
 from core.models.checkpoint import read_adapters, save_adapters
-from core.run_record import set_aside
+from core.train.run_record import set_aside
 
 
 @pytest.fixture

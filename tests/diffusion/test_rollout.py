@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from core.align.finetune import AlignBatch, sample
 from core.align.schedule import from_diffusers
 from core.diffusion.rollout import (
     SamplerConfig,
+    between_seeds,
     check_frames,
     make_scheduler,
     sample_latents,
@@ -68,9 +70,11 @@ def test_same_request_same_motion_in_any_company(model) -> None:
             np.testing.assert_array_equal(motion, together[i])
 
 
-def test_batched_sampling_equals_single_up_to_rounding(model) -> None:
-    """Fails where padding of a shorter motion or prompt leaks, or batches come back in another order."""
-    for one, many in zip(motions(model), motions(model, batch_size=2), strict=True):
+@pytest.mark.parametrize("config", [FOUR, SamplerConfig(steps=4, solver="lcm")], ids=lambda config: config.solver)
+def test_batched_sampling_equals_single_up_to_rounding(model, config) -> None:
+    """Fails where padding of a shorter motion or prompt leaks, noise between the steps hangs on the batch's longest
+    motion, or batches come back in another order."""
+    for one, many in zip(motions(model, config=config), motions(model, config=config, batch_size=2), strict=True):
         assert one.shape == many.shape
         np.testing.assert_allclose(many, one, atol=1e-4)
 
@@ -95,6 +99,28 @@ def test_noise_depends_on_the_seed_only() -> None:
     assert both.shape == (2, 15, 4) and not both[0, 10:].any()
     assert torch.equal(both[0, :10], seed_noise([3], [10], 4)[0])
     assert torch.equal(both[1], seed_noise([4], [15], 4)[0])
+
+
+def test_lcm_draws_fresh_noise_at_every_step(model) -> None:
+    """Fails where a step is renoised by the noise it started from, or a step's noise comes twice."""
+    seen: list[torch.Tensor] = []
+    config, lengths = SamplerConfig(steps=3, solver="lcm"), torch.tensor(FRAMES[:1])
+    scheduler = make_scheduler(config)
+
+    def watch(step: int, total: int, info: dict) -> None:
+        seen.append(info["x0_hat"])
+
+    last = sample_latents(model, WordEncoder().encode(PROMPTS[:1]), lengths, [7], config, watch)
+    noises = [seed_noise([7], [16], 4)] + [seed_noise(between_seeds([7], i), [16], 4) for i in range(2)]
+    assert all(abs(float((a * b).mean())) < 0.5 for a, b in combinations(noises, 2))
+    x_t = noises[0]
+    for i, (t, x0_hat) in enumerate(zip(scheduler.timesteps.tolist(), seen, strict=True)):
+        torch.testing.assert_close(model.predict_x0(x_t, t, WordEncoder().encode(PROMPTS[:1]), 2.5, lengths), x0_hat)
+        denoised = scheduler.step(x0_hat, t, x_t).denoised
+        if i < 2:
+            alpha = scheduler.alphas_cumprod[scheduler.timesteps[i + 1]]
+            x_t = alpha.sqrt() * denoised + (1 - alpha).sqrt() * noises[i + 1]
+    torch.testing.assert_close(denoised, last)
 
 
 def test_ddim_equals_the_schedule_that_alignment_trains_on(model) -> None:
