@@ -120,7 +120,7 @@ class Benchmark:
     out: Path = Path("outputs/benchmark-alignment")  # folder of the report and of every finished measurement
     device: str = "auto"  # cpu, cuda or mps; auto takes what is there
     threads: int = 0  # CPU threads; 0 leaves PyTorch's choice
-    scale: Literal["full", "laptop"] = "full"  # laptop: all rows and 3 seeds in about two hours of one core
+    scale: Literal["full", "laptop"] = "full"  # laptop: all rows and 3 seeds in two to three hours of one core
     smoke: bool = False  # tiny settings, motions of the base in place of the archive: does everything run?
     align: AlignConfig = PUBLISHED  # of all rows
 

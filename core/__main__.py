@@ -11,7 +11,7 @@ COMMANDS = {
     "prepare": "turn a motion dataset into one compact archive",
     "train": "train vae, base, mdm, reward or judge",
     "refine": "sharpen a reward on its own retrieval failures (SPL), and on votes if there are any",
-    "align": "fine-tune the base model on the reward (easytune, draft, alignprop, drtune, refl)",
+    "align": "fine-tune the base model on the reward: EasyTune, DRaFT, AlignProp, DRTune, ReFL and more",
     "align-report": "reward and judge of an alignment, drawn together; the card tells where they part",
     "align-average": "one model out of several alignments: the mean of their weights",
     "evaluate": "measure models with the judge and physical metrics",

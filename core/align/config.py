@@ -47,14 +47,14 @@ def check_held_out(prompts: int) -> None:
 class AlignConfig:
     """One run: method, length, optimiser, adapters."""
 
-    method: str = "easytune"  # a key of core.align.plans.METHODS
-    steps: int = 20  # DDIM sampling steps T; 50 in the paper, 20 is as good here at 2.5x less cost
+    method: str = "easytune"  # or easytune-sde, terminal-gradient, draft, draft-lv, alignprop, drtune, refl
+    steps: int = 20  # DDIM sampling steps T; 50 in the paper
     last_k: int | None = 4  # trained steps, from the end; None = all. A fifth of the steps, as published
     prefix_stride: int = 1  # ours: steps before the first trained one are walked this many at a time
     trained_stride: int = 1  # ours: of EasyTune's last_k steps every so many-th is trained, and walked that far
     share: float = 0.2  # AlignProp: probability that a step keeps its gradient
     guidance_scale: float = 2.5  # classifier-free guidance weight while aligning and sampling; 7.5 in MLD
-    updates: int = 150  # batches of prompts; an EasyTune batch makes last_k optimiser steps
+    updates: int = 150  # batches of prompts; an EasyTune batch makes an optimiser step for each trained step
     batch: int = 16  # prompts a batch over all processes; 64 in the paper
     micro_batch: int | None = None  # rows held in memory at once; gradients add up to those of the whole batch
     lr: float = 5e-5  # AdamW; 1e-5 in the paper with full weights

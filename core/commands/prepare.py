@@ -24,7 +24,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prepare:
-    """Turn a motion dataset into one compact archive that training, alignment and evaluation take by --archive."""
+    """Turn a motion dataset into one compact archive: `align` and `evaluate` take it by --archive, training by
+    --data.archive.
+    """
 
     dataset: Annotated[Literal["bandai-namco", "humanml3d", "kit", "bvh", "amass", "mix"], tyro.conf.Positional]
     paths: Annotated[tuple[Path, ...], tyro.conf.Positional]  # the unpacked dataset; for mix: prepared archives
