@@ -30,7 +30,7 @@ from core.align.guards import Objective, PhysicalTerm, anchor, noised_reward
 from core.align.plans import Plan, RewardOn, StepPlan, segments
 from core.align.policy import Ema, Policy
 from core.diffusion.protocol import MotionDiffusion, Schedule
-from core.diffusion.rollout import Predict, predictor
+from core.diffusion.rollout import Predict, predictor, stream_seed
 
 logger = logging.getLogger(__name__)
 
@@ -117,8 +117,7 @@ def row_generators(seed: int, update: int, rows: range) -> list[torch.Generator]
     """
     if not (0 <= seed < 2**20 and 0 <= update < 2**16 and rows.stop <= 2**16):
         raise ValueError(f"seed={seed}, update={update}, rows={rows} are beyond 2^20, 2^16, 2^16.")
-    scattered = seed * 0x9E3779B1  # odd, so no two seeds meet in the 32 bits that PyTorch reads of a seed
-    return [torch.Generator().manual_seed((scattered ^ (update << 16 | row)) & 0xFFFFFFFF) for row in rows]
+    return [torch.Generator().manual_seed(stream_seed(seed, update << 16 | row)) for row in rows]
 
 
 def row_noise(generators: Sequence[torch.Generator], shape: tuple[int, ...]) -> Tensor:

@@ -89,9 +89,9 @@ def check_frames(frames: int) -> int:
     return frames
 
 
-def between_seeds(seeds: Sequence[int], step: int) -> list[int]:
-    """Seeds of the noise that lcm draws after `step`, counted from 0: others than those of x_T."""
-    return [(seed * 0x9E3779B1 ^ (step + 1)) & 0xFFFFFFFF for seed in seeds]  # PyTorch reads 32 bits of a seed
+def stream_seed(seed: int, stream: int) -> int:
+    """Seed of one of several random streams of a seed: its 32 bits are all that PyTorch's CPU generator reads."""
+    return (seed * 0x9E3779B1 ^ stream) & 0xFFFFFFFF  # an odd factor, so no two seeds meet
 
 
 def seed_noise(seeds: Sequence[int], sizes: Sequence[int], width: int) -> Tensor:
@@ -126,7 +126,7 @@ def sample_latents(
         stepped = scheduler.step(x0_hat, t, x_t)
         x_t = stepped.prev_sample
         if config.solver == "lcm" and i + 1 < config.steps:  # its own noise would hang on the batch's longest motion
-            noise = seed_noise(between_seeds(seeds, i), sizes, width).to(x_t)
+            noise = seed_noise([stream_seed(seed, i + 1) for seed in seeds], sizes, width).to(x_t)
             x_t = scheduler.add_noise(stepped.denoised, noise, scheduler.timesteps[i + 1 : i + 2])
         if callback:
             callback(i + 1, config.steps, {"x0_hat": x0_hat})
