@@ -15,9 +15,13 @@ import torch
 from core.__main__ import main
 from core.align.config import AlignConfig, GuardConfig
 from core.commands import align as command
+from core.commands import align_report
 from core.commands.align import Align
+from core.commands.align_report import AlignReport
 from core.data.motion_set import MotionSet
+from core.diffusion.rollout import SamplerConfig
 from core.models.checkpoint import load_module, read_adapters, save_checkpoint
+from core.models.judge import Judge, JudgeConfig
 from core.models.mld.layers import TransformerConfig
 from core.models.mld.reward import SpmReward
 from core.models.mld.spm import SpmConfig
@@ -202,6 +206,56 @@ def test_rewards_that_do_not_fit_are_refused_before_the_run(config: Align) -> No
         command.run(replace(config, align=noisy))
     with pytest.raises(ValueError, match="held_out_prompts=1 must be 2 or more"):
         replace(config, held_out_prompts=1)
+
+
+@pytest.fixture
+def reported(config: Align) -> tuple[AlignReport, MotionSet]:
+    """A finished run of two kept policies, a judge and the report to make of it."""
+    command.run(replace(config, align=replace(ALIGN, keep_every=1)))
+    torch.manual_seed(2)
+    save_checkpoint(config.checkpoints / "judge", Judge(JudgeConfig(("walks",), width=8, embedding=8)), {})
+    places = {"checkpoints": config.checkpoints, "runs": config.runs, "device": "cpu"}
+    report = AlignReport("mine", prompts=4, sampler=SamplerConfig(2), **places)
+    return report, command.load_set(config.archive, None)
+
+
+def looks(report: AlignReport) -> dict[str, dict]:
+    return json.loads((report.runs / report.name / "report.json").read_text())["looks"]
+
+
+def test_a_report_looks_at_the_base_and_at_every_kept_policy(reported: tuple[AlignReport, MotionSet]) -> None:
+    """Prevents looks at another policy than the one named, and figures made with other weights than there are now."""
+    report, motions = reported
+    said = align_report.run(report, motions)
+    found = looks(report)
+    assert list(found) == ["0", "1", "2"] and len({look["reward"] for look in found.values()}) == 3
+    folder = report.checkpoints / "mine"
+    assert said in (folder / "card.md").read_text() and (folder / "curve.png").read_bytes()[:4] == b"\x89PNG"
+    store = report.runs / "mine" / "report.json"
+    edited = json.loads(store.read_text())
+    edited["looks"]["1"]["reward"] = 9.0
+    store.write_text(json.dumps(edited))
+    align_report.run(report, motions)
+    assert looks(report)["1"]["reward"] == 9.0  # what is there is not measured again
+    align_report.run(replace(report, unseen=("other",)), motions)
+    again = looks(report)
+    assert again["1"]["reward"] == found["1"]["reward"] and set(again["1"]["unseen"]) == {"other"}
+    judge = load_module(report.checkpoints / "judge")
+    next(judge.parameters()).mul_(2.0)
+    save_checkpoint(report.checkpoints / "judge", judge, {})
+    align_report.run(replace(report, unseen=("other",)), motions)
+    assert looks(report)["0"]["distances"] != again["0"]["distances"]
+
+
+def test_reports_that_cannot_be_made_are_refused(reported: tuple[AlignReport, MotionSet]) -> None:
+    report, motions = reported
+    with pytest.raises(ValueError, match="judge holds a Judge, which is no reward"):
+        align_report.run(replace(report, unseen=("judge",)), motions)
+    with pytest.raises(ValueError, match="prompts=1 must be 2 or more"):
+        replace(report, prompts=1)
+    shutil.rmtree(report.runs / "mine" / "policies")
+    with pytest.raises(FileNotFoundError, match="holds no policy. Align with --keep-every above 0"):
+        align_report.run(report, motions)
 
 
 def test_an_average_has_no_report(two_members: Path, capsys: pytest.CaptureFixture[str]) -> None:
