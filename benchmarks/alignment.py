@@ -32,7 +32,7 @@ import tyro
 from benchmarks.alignment_cost import in_fresh_process, measure_cost
 from benchmarks.alignment_curves import Curve, Exam, make_exam
 from benchmarks.alignment_report import headlines, markdown, picture
-from benchmarks.alignment_setup import Benchmark, World, lasting, load_world, refuse_others, scaled
+from benchmarks.alignment_setup import VARIANTS, Benchmark, World, lasting, load_world, refuse_others, scaled
 from benchmarks.generation import machine
 from core.commands.console import ProgressLine, exit_code
 from core.metrics.intervals import Interval
@@ -69,10 +69,12 @@ def run(config: Benchmark) -> dict[str, Any]:
 
 
 def _check_settings(config: Benchmark, path: Path) -> None:
-    now = lasting(config, config.rewards)
-    if not path.exists():
-        _store(path, now)
-    refuse_others(json.loads(path.read_text()), now, path.parent)
+    """Rows that learn from the ensemble add it to what the results of the folder share."""
+    joint = config.ensemble if any(VARIANTS[name].ensemble for name in config.names) else ()
+    now = lasting(config, (*config.rewards, *joint)) | ({"ensemble": list(joint)} if joint else {})
+    found = json.loads(path.read_text()) if path.exists() else now
+    refuse_others(found, now, path.parent)
+    _store(path, {**found, **now, "weights": found["weights"] | now["weights"]})
 
 
 def _store(path: Path, value: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from math import isnan
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.alignment import _check_settings
 from benchmarks.alignment_cost import untrained
 from benchmarks.alignment_curves import marks
 from benchmarks.alignment_report import (
@@ -96,6 +98,22 @@ def test_a_folder_may_be_looked_at_longer_and_closer_but_not_otherwise() -> None
     refuse_others(now, lasting(replace(config, points=30, earliest=0.2, minutes=50.0), config.rewards), Path("cells"))
     with pytest.raises(ValueError, match=r"cells holds results of other settings \(prompts\)"):
         refuse_others(now, lasting(replace(config, prompts=9), config.rewards), Path("cells"))
+
+
+def test_rows_of_another_ensemble_are_not_joined(tmp_path: Path) -> None:
+    """Prevents a table of rows that learnt from different rewards, or from one that was trained anew."""
+    config, path = Benchmark(checkpoints=CHECKPOINTS, out=tmp_path), tmp_path / "settings.json"
+    rows = ("easytune", "easytune+ensemble")
+    _check_settings(config, path)
+    _check_settings(replace(config, methods=rows), path)  # more rows may come
+    _check_settings(config, path)
+    with pytest.raises(ValueError, match=r"other settings \(ensemble\)"):
+        _check_settings(replace(config, methods=rows, ensemble=("reward", "reward-b")), path)
+    stored = json.loads(path.read_text())
+    stored["weights"]["reward"] = "0" * 16  # in the ensemble only
+    path.write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match=r"other settings \(weights of reward\)"):
+        _check_settings(replace(config, methods=rows), path)
 
 
 def test_rows_follow_the_number_of_steps() -> None:
