@@ -174,9 +174,6 @@ _HOW_MUCH = (
 )  # fmt: skip
 
 
-_MAY_JOIN = ("weights", "ensemble")  # rows that come later may read more models
-
-
 def lasting(config: Benchmark, rewards: Sequence[str]) -> dict[str, Any]:
     """What results of one folder must share, weights too, as JSON; methods, minutes or looks may be added."""
     settings = {name: value for name, value in asdict(config).items() if name not in _HOW_MUCH}
@@ -186,11 +183,12 @@ def lasting(config: Benchmark, rewards: Sequence[str]) -> dict[str, Any]:
 
 
 def refuse_others(found: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    """ValueError where the results in a folder were measured with other settings, or weights that both name."""
-    changed = [name for name, value in now.items() if name not in _MAY_JOIN and found.get(name) != value]
-    changed += (
-        ["ensemble"] if "ensemble" in found and now.get("ensemble", found["ensemble"]) != found["ensemble"] else []
-    )
+    """ValueError where the results in a folder were measured with other settings, or other weights of a model.
+
+    Models that only `now` names, an ensemble above all, may join: rows that come later read them.
+    """
+    asked = {name: value for name, value in now.items() if name in found or name != "ensemble"}
+    changed = [name for name, value in asked.items() if name != "weights" and found.get(name) != value]
     changed += [f"weights of {n}" for n, value in now["weights"].items() if found["weights"].get(n, value) != value]
     if changed:
         raise ValueError(f"{folder} holds results of other settings ({', '.join(changed)}). Choose another --out.")
