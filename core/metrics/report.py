@@ -121,8 +121,10 @@ def verdict(metric: str, change: PairedDifference, before: float, real: float) -
         return "no difference shown"
     direction = METRICS.get(metric, (metric, 0))[1]
     if direction == 0:
-        nearer = {abs(before + end - real) < abs(before - real) for end in (change.low, change.high)}
-        return "changed" if len(nearer) > 1 else "better" if nearer == {True} else "worse"
+        nearer = [abs(before + end - real) < abs(before - real) for end in (change.low, change.high)]
+        if any(nearer) != all(nearer):
+            return "changed"
+        return "better" if all(nearer) else "worse"
     return "better" if change.mean * direction > 0 else "worse"
 
 
