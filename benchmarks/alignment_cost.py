@@ -24,13 +24,12 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import numpy as np
 import torch
 
 from benchmarks.alignment_setup import Benchmark, World, load_world
 from core.align.finetune import AlignBatch, StepRecord, initial_noise, row_generators, sample
 from core.align.memory import saved_bytes
-from core.align.plans import Plan, make_plan
+from core.align.plans import Plan
 from core.align.run import AlignRun
 
 _STATUS = Path("/proc/self/status")
@@ -131,8 +130,7 @@ def _rollout(run: AlignRun, batch: AlignBatch) -> list[StepRecord]:
     """The steps of a trajectory before the first trained one, as the run itself samples them."""
     generators = row_generators(run.config.seed, run.update, range(len(batch)))
     x_T = initial_noise(run.model, generators, batch.lengths)
-    rng = np.random.default_rng([run.config.seed, run.update])
-    before = untrained(make_plan(run.config.method, run.config.plan_options(), rng))
+    before = untrained(run.config.plan(run.update))
     return run.finetuner.run(before, x_T, batch, generators) if before else []
 
 

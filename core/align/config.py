@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from core.align.plans import METHODS, PlanOptions
+import numpy as np
+
+from core.align.plans import METHODS, Plan, PlanOptions, make_plan, noise_aware
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,6 @@ class AlignConfig:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
         if self.last_k is not None and not 1 <= self.last_k <= self.steps:
             raise ValueError(f"last_k={self.last_k} is outside 1-{self.steps} (steps). Use None for all steps.")
-        if self.method.startswith("easytune") and self.trained_stride > (self.last_k or self.steps):
-            raise ValueError(
-                f"trained_stride={self.trained_stride} exceeds the {self.last_k or self.steps} steps of last_k. "
-                "Choose a smaller one, or more trained steps."
-            )
         if self.micro_batch is not None and self.micro_batch < 1:
             raise ValueError(f"micro_batch={self.micro_batch} must be at least 1, or None for the whole batch.")
         if self.guards.realism_weight and (self.batch % 2 or (self.micro_batch or 2) % 2):
@@ -94,25 +91,26 @@ class AlignConfig:
             )
         if not 0.0 <= self.eta <= 1.0:
             raise ValueError(f"eta={self.eta} is outside 0-1.")
-        if self.method == "easytune-sde":
-            self._check_sde()
+        if noise_aware(self.plan(0)):  # whose own checks speak first
+            self._check_noise_aware()
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision={self.precision!r} is unknown. Choose float32 or bfloat16.")
 
-    def _check_sde(self) -> None:
+    def _check_noise_aware(self) -> None:
         if self.eta == 0:
             raise ValueError(
-                "eta=0.0 adds no noise, which easytune-sde is for. Set --eta 1, or choose method easytune."
+                f"eta=0.0 adds no noise, which {self.method} is for. Set --eta 1, or choose method easytune."
             )
         for name in ("realism_weight", "physical_weight"):
             if getattr(self.guards, name):
                 raise ValueError(
-                    f"{name}={getattr(self.guards, name)} looks at clean motions, easytune-sde only rewards noised "
+                    f"{name}={getattr(self.guards, name)} looks at clean motions, {self.method} only rewards noised "
                     "ones. Set it to 0, or choose method easytune."
                 )
 
-    def plan_options(self) -> PlanOptions:
-        """What core.align.plans.make_plan reads."""
-        return PlanOptions(
+    def plan(self, update: int) -> Plan:
+        """The plan of one update; a pure function of (seed, update), also where the method draws it."""
+        options = PlanOptions(
             self.steps, self.last_k, self.share, prefix_stride=self.prefix_stride, trained_stride=self.trained_stride
         )
+        return make_plan(self.method, options, np.random.default_rng([self.seed, update]))

@@ -191,6 +191,11 @@ def hurried(plan: Plan, stride: int) -> Plan:
     return (*(replace(SAMPLE, stride=s) for s in _strides(prefix, stride)), *plan[prefix:])
 
 
+def noise_aware(plan: Plan) -> bool:
+    """Whether what is rewarded is noised (SDE mode): that takes a noise-aware reward, and steps that add noise."""
+    return any(step.reward is RewardOn.NOISED for step in plan)
+
+
 def segments(plan: Plan) -> list[range]:
     """Step indices between optimiser updates: one step each for EasyTune, the whole plan for chain methods."""
     ends = [i + 1 for i, step in enumerate(plan) if step.update]

@@ -22,7 +22,7 @@ from core.align.config import AlignConfig
 from core.align.finetune import AlignBatch, Finetuner, StepRecord, initial_noise, row_generators, take_rows
 from core.align.guards import Objective, noised_reward
 from core.align.monitor import HeldOut, Watch
-from core.align.plans import make_plan
+from core.align.plans import noise_aware
 from core.align.policy import Ema, Policy
 from core.align.processes import Processes, current_processes
 from core.align.run_files import RunFolder
@@ -113,7 +113,7 @@ class AlignRun:
             )
         c = self.config
         self._rows = self.processes.rows(c.batch, together=2 if c.guards.realism_weight else 1)
-        if c.method == "easytune-sde":
+        if noise_aware(c.plan(0)):
             noised_reward(self.reward)
         self.model.denoiser.eval()  # dropout would make the reward of a step noise
         self.policy = Policy(self.model.denoiser, c.lora_rank, c.lora_alpha, c.seed)
@@ -165,8 +165,7 @@ class AlignRun:
         generators = row_generators(c.seed, self.update, self._rows)
         x_T = initial_noise(self.model, generators, batch.lengths)
         rows = slice(self._rows.start, self._rows.stop)
-        plan = make_plan(c.method, c.plan_options(), np.random.default_rng([c.seed, self.update]))
-        return self.finetuner.run(plan, x_T, take_rows(batch, rows), generators)
+        return self.finetuner.run(c.plan(self.update), x_T, take_rows(batch, rows), generators)
 
     def finish_update(self, records: list[StepRecord], seconds: float) -> dict[str, Any]:
         """Log, check the guards, save; returns what the callback shows."""

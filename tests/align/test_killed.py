@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from core.align.config import AlignConfig
 from core.align.run import align
@@ -48,5 +49,7 @@ def test_sigkill_costs_time_only(tiny, tmp_path) -> None:
         time.sleep(0.1)
     victim.kill()
     assert victim.wait() == -signal.SIGKILL
+    assert '"update": 8' in log.read_text() and '"update": 9' not in log.read_text()
+    assert torch.load(log.parent / "state.pt", weights_only=True)["update"] == 6  # two updates are lost and made again
     resumed, whole = finish(log.parent), finish(tmp_path / "whole")
     assert max(float((resumed[k] - whole[k]).abs().max()) for k in whole) < 1e-6

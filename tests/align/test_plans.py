@@ -72,15 +72,20 @@ def test_draft_keeps_k_steps_and_one_reward() -> None:
 def test_random_methods_follow_their_definition() -> None:
     """ReFL stops late, DRTune spaces its steps back from its stop, AlignProp keeps a share and never nothing."""
     rng = np.random.default_rng(0)
-    stops = {len(refl(40, rng)) - 1 for _ in range(300)}
-    assert stops == set(range(30, 40))
+    reward_feedback = [refl(40, rng) for _ in range(300)]
+    assert {len(plan) - 1 for plan in reward_feedback} == set(range(30, 40))
+    assert all(plan[-1] == StepPlan(keep_grad=True, reward=RewardOn.X0_HAT) for plan in reward_feedback)
+    assert all(step == SAMPLE for plan in reward_feedback for step in plan[:-1])
     for _ in range(50):
         plan = drtune(50, 5, rng)
         stop = len(plan) - 1
         assert 40 <= stop < 50 and trained(plan) == sorted(stop - 10 * j for j in range(5))
         assert plan[-1].reward is RewardOn.X0_HAT and all(s.detach_input and not s.detach_chain for s in plan)
-    kept = [len(trained(alignprop(50, 0.3, rng))) for _ in range(300)]
-    assert 14 < np.mean(kept) < 16
+    plans = [alignprop(50, 0.3, rng) for _ in range(300)]
+    assert 14 < np.mean([len(trained(plan)) for plan in plans]) < 16
+    for plan in plans:
+        assert not any(step.detach_chain for step in plan) and all(s.detach_input != s.keep_grad for s in plan)
+        assert rewarded(plan) == [49] and plan[-1].reward is RewardOn.X_PREV
     assert trained(alignprop(50, 0.0, rng)) == [49]
 
 
