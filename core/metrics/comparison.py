@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from core.metrics.distribution import fid
+from core.metrics.distribution import fid, multimodality_by_text
 from core.metrics.intervals import LEVEL, PairedDifference, paired_bootstrap, paired_difference, share
 from core.metrics.retrieval import first_hits, matching_distances
 
@@ -52,6 +52,9 @@ def compare(a: Takes, b: Takes, real: np.ndarray, rng: np.random.Generator, pair
             found[metric] = paired_bootstrap(before, after, rng) if hits else paired_difference(before, after)
     found["fid"] = fid_difference(a.embeddings, b.embeddings, real, rng)
     found["diversity"] = diversity_difference(a.embeddings, b.embeddings, rng, pairs)
+    if min(len(a.embeddings), len(b.embeddings)) > 1:
+        spreads = (multimodality_by_text(np.moveaxis(takes.embeddings, 0, 1)) for takes in (a, b))
+        found["multimodality"] = paired_difference(*spreads)
     return found
 
 

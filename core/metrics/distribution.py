@@ -51,6 +51,12 @@ def multimodality(x: np.ndarray) -> float:
 
     The published figure draws 10 random pairs of 30 takes; all pairs are its expectation.
     """
+    return float(multimodality_by_text(x).mean())
+
+
+def multimodality_by_text(x: np.ndarray) -> np.ndarray:
+    """Mean distance (texts,) over all pairs of takes of each text. x: (texts, takes, D), two takes or more."""
     if x.ndim != 3 or x.shape[1] < 2:
         raise ValueError(f"takes have shape {x.shape}; MultiModality needs (texts, takes, D) with 2 takes or more.")
-    return mean_pair_distance(x, *np.triu_indices(x.shape[1], k=1))
+    first, second = np.triu_indices(x.shape[1], k=1)
+    return np.linalg.norm(x[:, first].astype(np.float64) - x[:, second], axis=-1).mean(axis=1)

@@ -115,14 +115,14 @@ def verdict(metric: str, change: PairedDifference, before: float, real: float) -
     """better, worse, "changed" or "no difference shown".
 
     Metrics without a direction are better nearer to the real motions, and "changed" where that is not shown: the
-    interval leaves out zero, but one end of it is nearer and the other is not.
+    interval leaves out zero, but one end of it is nearer and the other is not, or `real` is NaN.
     """
     if not change.conclusive:
         return "no difference shown"
     direction = METRICS.get(metric, (metric, 0))[1]
     if direction == 0:
         nearer = [abs(before + end - real) < abs(before - real) for end in (change.low, change.high)]
-        if any(nearer) != all(nearer):
+        if math.isnan(real) or any(nearer) != all(nearer):
             return "changed"
         return "better" if all(nearer) else "worse"
     return "better" if change.mean * direction > 0 else "worse"
@@ -139,7 +139,10 @@ def difference_table(name: str, changes: Mapping[str, PairedDifference], rows: T
     ]
     for metric in [m for m in METRICS if m in changes]:
         change, (title, direction) = changes[metric], METRICS[metric]
-        word = verdict(metric, change, rows[before][metric].mean, rows[REAL][metric].mean)
+        real = (
+            rows[REAL][metric].mean if metric in rows[REAL] else math.nan
+        )  # one take of a prompt has no MultiModality
+        word = verdict(metric, change, rows[before][metric].mean, real)
         published = f"{PUBLISHED[metric]:+.1%}" if metric in PUBLISHED else ""
         relative = "–" if math.isnan(change.relative) else f"{change.relative:+.1%}"
         figures = f"{change.mean:+.4f} | [{change.low:+.4f}, {change.high:+.4f}] | {relative}"

@@ -60,6 +60,10 @@ def test_better_model_wins_in_every_metric() -> None:
         change = rows["aligned"][metric].mean - rows["base"][metric].mean
         assert differences[metric].mean == pytest.approx(change, rel=0.05)
         assert verdict(metric, differences[metric], rows["base"][metric].mean, 0.0) == "better"
+    spread = differences["multimodality"]  # real motions have none, so that it is neither better nor worse
+    change = rows["aligned"]["multimodality"].mean - rows["base"]["multimodality"].mean
+    assert spread.conclusive and spread.mean == pytest.approx(change, rel=1e-6)
+    assert "| MultiModality → real |" in report.to_markdown() and "| changed |" in report.to_markdown()
     assert steps[-1] == (12, 12)
 
 
@@ -79,6 +83,7 @@ def test_verdict_follows_the_direction() -> None:
     assert verdict("jerk", up, 1.0, 2.0) == "better" and verdict("jerk", up, 1.0, 0.9) == "worse"
     assert verdict("fid", PairedDifference(0.2, -0.1, 0.5, 0.1, 50), 0.5, 0.0) == "no difference shown"
     assert verdict("diversity", up, 9.4, 9.5) == "changed"  # from 0.1 below to 0.0 or 0.2 above
+    assert verdict("multimodality", up, 0.5, float("nan")) == "changed"
 
 
 def test_same_seed_same_report() -> None:
