@@ -16,6 +16,7 @@ from core.data.compose import action_group
 from core.data.dataset import MotionSet, SetConfig, load_set, mixed_sets
 from core.data.mixture import SUFFIX
 from core.data.motion_set import join
+from core.data.near_misses import NearMissConfig, load_near_misses
 from core.diffusion.protocol import MotionDiffusion, Reward
 from core.diffusion.rollout import SamplerConfig, sample_motions
 from core.metrics.evaluate import EvaluationConfig, EvaluationSet, Features, Judge, evaluate
@@ -42,6 +43,7 @@ class Evaluate:
     versions: tuple[str, ...] = ("base", "aligned")  # folders below checkpoints; the first is compared with the others
     split: tuple[str, ...] = ("test",)  # test, heldout: (action, style) combinations that were never trained on; val
     items: int = 300  # composed items on top of the split's plain clips
+    near_pools: int = 0  # above 0: so many made pools of near misses in place of the split: other style, side or order
     prompt_seeds: tuple[int, ...] = (0,)  # items are composed afresh with each; plain clips come once, with the first
     out: Path = Path("outputs/evaluation")  # folder of JSON, Markdown and plot
     archive: Path = Path("data/bandai-namco.npz")  # made by `python -m core prepare`
@@ -55,8 +57,11 @@ class Evaluate:
     official: OfficialConfig = field(default_factory=OfficialConfig)
 
     def __post_init__(self) -> None:
-        if not self.prompt_seeds or self.items < 0:
-            raise ValueError(f"prompt_seeds={self.prompt_seeds} must name a seed and items={self.items} be 0 or more.")
+        if not self.prompt_seeds or min(self.items, self.near_pools) < 0:
+            raise ValueError(
+                f"prompt_seeds={self.prompt_seeds} must name a seed, items={self.items} and "
+                f"near_pools={self.near_pools} be 0 or more."
+            )
 
 
 def main(arguments: list[str]) -> None:
@@ -111,11 +116,20 @@ def motions_of(config: Evaluate, split: str) -> MotionSet:
     """The split composed with every seed of config.prompt_seeds, one after the other; what they share comes once."""
     sets, seen = [], set[bytes]()
     for seed in config.prompt_seeds:
-        made = load_set(config.archive, SetConfig(split, config.items, seed=seed))
+        made = made_set(config, split, seed)
         keys = [made.motion(i).tobytes() for i in range(len(made))]
         sets.append(made.pick([i for i, key in enumerate(keys) if key not in seen]))
         seen.update(keys)
     return join(sets)
+
+
+def made_set(config: Evaluate, split: str, seed: int) -> MotionSet:
+    """The split's clips and composed items, or made near misses, in pools of evaluation.near_miss_size."""
+    if config.near_pools:
+        return load_near_misses(
+            config.archive, NearMissConfig(split, config.near_pools, config.evaluation.near_miss_size, seed=seed)
+        )
+    return load_set(config.archive, SetConfig(split, config.items, seed=seed))
 
 
 def evaluation_set(motions: MotionSet) -> EvaluationSet:

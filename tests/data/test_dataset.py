@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 import core.data.dataset as dataset
-from core.commands.evaluate import Evaluate, motions_of
+from core.commands.evaluate import Evaluate, evaluation_set, motions_of
 from core.data.clips import ClipArchive, clip_joints, save_archive
 from core.data.compose import Mix
 from core.data.dataset import MotionSet, SetConfig, build_set, load_set
 from core.data.prepare import split_clips
+from core.metrics.evaluate import EvaluationConfig
+from core.metrics.retrieval import near_miss_groups
 from core.motion.features import recover_joints
 from core.motion.root_frame import canonicalize
 from core.motion.skeleton import MAX_FRAMES, MIN_FRAMES
@@ -116,3 +118,15 @@ def test_fresh_prompts_of_several_seeds_hold_every_plain_clip_once(archive, tmp_
     assert (made.starts[-1], made.meanings[-1]) == (len(made.features), second.meanings[fresh[-1]])
     with pytest.raises(ValueError, match="must name a seed"):
         replace(config, prompt_seeds=())
+
+
+def test_made_near_misses_fill_their_pools(archive, tmp_path) -> None:
+    """Fails where the near misses measured are those that a drawn set happens to hold: hardly any."""
+    save_archive(tmp_path / "archive.npz", archive)
+    pools = EvaluationConfig(near_miss_size=3)
+    config = Evaluate(archive=tmp_path / "archive.npz", near_pools=4, prompt_seeds=(5,), evaluation=pools)
+    data = evaluation_set(motions_of(config, "train"))
+    assert len(data.captions) == 12 and data.actions and data.meanings
+    for rows in (range(i, i + 3) for i in range(0, 12, 3)):
+        assert len({data.actions[i] for i in rows}) == 1 and len({data.meanings[i] for i in rows}) == 3
+    assert sum(map(len, near_miss_groups(data.actions, data.meanings, 3))) == 12
