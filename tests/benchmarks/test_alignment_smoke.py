@@ -1,0 +1,55 @@
+"""The alignment benchmark end to end on the shipped models (--smoke), killed on its way and run again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.alignment import main
+
+ROOT = Path(__file__).parents[2]
+OPTIONS = ["--smoke", "--methods", "easytune", "draft-50", "--clock", "cpu"]
+SECONDS = 240  # for the first curve, on a busy machine
+
+
+def test_a_killed_benchmark_goes_on_and_writes_all_it_promises(tmp_path, capsys) -> None:
+    """Fails where a row, the table, the figure or the JSON is missing, or what was finished is measured again."""
+    out = tmp_path / "out"
+    curves = out / "cells" / "curves"
+    with open(tmp_path / "log", "w") as log:
+        victim = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.alignment", *OPTIONS, "--out", str(out)],
+            cwd=ROOT, stdout=log, stderr=log,
+        )  # fmt: skip
+        until = time.monotonic() + SECONDS
+        while time.monotonic() < until and not (curves / "easytune-0.json").exists() and victim.poll() is None:
+            time.sleep(0.05)
+        victim.kill()
+    assert victim.wait() != 0 and not (out / "report.md").exists(), (tmp_path / "log").read_text()
+    finished = _cells(out)
+    assert {"cost/easytune.json", "cost/draft-50.json"} <= finished.keys()
+    assert main([*OPTIONS, "--out", str(out)]) == 0
+    printed, report = capsys.readouterr().out, json.loads((out / "report.json").read_text())
+    whole = _cells(out)
+    assert all(whole[name] == finished[name] for name in ("cost/easytune.json", "cost/draft-50.json"))
+    before, after = (json.loads(cells["curves/easytune-0.json"])["points"] for cells in (finished, whole))
+    assert after[: len(before)] == before
+    for name in ("easytune", "draft-50"):
+        assert f"| {name} |" in printed and min(report["cost"][name]["trajectory_cpu_s"]) > 0
+        points = report["curves"][name]["0"]["points"]
+        assert points[-1]["update"] >= 1 and points[-1]["mm_dist"] > 0
+    assert (out / "report.md").read_text().strip() in printed and (out / "curves.png").stat().st_size > 10_000
+    assert main([*OPTIONS, "--out", str(out)]) == 0 and _cells(out) == whole
+
+
+def _cells(out: Path) -> dict[str, str]:
+    """Every finished measurement of the folder."""
+    cells = out / "cells"
+    return {
+        str(path.relative_to(cells)): path.read_text()
+        for folder in ("cost", "curves")
+        for path in (cells / folder).glob("*.json")
+    }
