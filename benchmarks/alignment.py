@@ -74,7 +74,7 @@ def _check_settings(config: Benchmark, path: Path) -> None:
     now = lasting(config, (*config.rewards, *joint)) | ({"ensemble": list(joint)} if joint else {})
     found = json.loads(path.read_text()) if path.exists() else now
     refuse_others(found, now, path.parent)
-    _store(path, {**found, **now, "weights": found["weights"] | now["weights"]})
+    _store(path, {**found, **now, **{name: found[name] | now[name] for name in ("weights", "lr_of")}})
 
 
 def _store(path: Path, value: Any) -> None:

@@ -39,7 +39,7 @@ PUBLISHED = AlignConfig(steps=50, last_k=None, prefix_stride=5, noise_power=0.0,
 RATES = {  # 50 optimiser steps a batch diverge at the rate that suits ten, a single one hardly moves
     "easytune-all": 2e-5, "terminal-gradient": 2e-5, "draft-1": 5e-4, "draft-10": 3e-4, "draft-50": 3e-4,
     "draft-lv": 5e-4, "alignprop": 3e-4, "drtune": 3e-4, "refl": 5e-4, "easytune-fast": 4e-4,
-    "easytune-fast+realism": 6e-4,
+    "easytune-fast+realism": 6e-4, "terminal-gradient-fast": 4e-4,
 }  # fmt: skip
 
 
@@ -79,6 +79,7 @@ STRIDED = {
     "easytune-fast": Variant("easytune", _FIFTH, {"ema": 0.97}, trained_stride=5),
     "easytune-fast+realism": Variant("easytune", _FIFTH, {"ema": 0.97, "realism_weight": 1.0}, trained_stride=5),
     "easytune-all-fast": Variant("easytune", None, {"ema": 0.97}, trained_stride=5),
+    "terminal-gradient-fast": Variant("terminal-gradient", _FIFTH, {"ema": 0.97}, trained_stride=5),
 }
 GUARDED = {
     "easytune+anchor": Variant("easytune", _FIFTH, {"anchor_weight": ALL_GUARDS["anchor_weight"]}),
@@ -172,12 +173,14 @@ def tiny(config: Benchmark) -> Benchmark:
 _HOW_MUCH = (
     "methods", "ablation", "stages", "seeds", "points", "earliest", "minutes", "minutes_of", "out", "ensemble"
 )  # fmt: skip
+_BY_NAME = {"weights": "weights of", "lr_of": "learning rate of"}  # of models and rows, which may join a folder later
 
 
 def lasting(config: Benchmark, rewards: Sequence[str]) -> dict[str, Any]:
     """What results of one folder must share, weights too, as JSON; methods, minutes or looks may be added."""
     settings = {name: value for name, value in asdict(config).items() if name not in _HOW_MUCH}
     models = ("vae", "base", "judge", *rewards)
+    settings["lr_of"] = {name: config.lr_of.get(name, config.align.lr) for name in VARIANTS}
     settings["weights"] = {name: fingerprint(config.checkpoints / name) for name in models}
     return json.loads(json.dumps(settings, default=str))
 
@@ -185,11 +188,13 @@ def lasting(config: Benchmark, rewards: Sequence[str]) -> dict[str, Any]:
 def refuse_others(found: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
     """ValueError where the results in a folder were measured with other settings, or other weights of a model.
 
-    Models that only `now` names, an ensemble above all, may join: rows that come later read them.
+    What only `now` names may join: an ensemble above all, which rows that come later read, and their learning rates.
     """
     asked = {name: value for name, value in now.items() if name in found or name != "ensemble"}
-    changed = [name for name, value in asked.items() if name != "weights" and found.get(name) != value]
-    changed += [f"weights of {n}" for n, value in now["weights"].items() if found["weights"].get(n, value) != value]
+    changed = [name for name, value in asked.items() if name not in _BY_NAME and found.get(name) != value]
+    for name, word in _BY_NAME.items():
+        known = found.get(name, {})
+        changed += [f"{word} {key}" for key, value in now.get(name, {}).items() if known.get(key, value) != value]
     if changed:
         raise ValueError(f"{folder} holds results of other settings ({', '.join(changed)}). Choose another --out.")
 

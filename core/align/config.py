@@ -53,7 +53,7 @@ class AlignConfig:
     steps: int = 20  # DDIM sampling steps T; 50 in the paper
     last_k: int | None = 4  # trained steps, from the end; None = all. A fifth of the steps, as published
     prefix_stride: int = 1  # ours: steps before the first trained one are walked this many at a time
-    trained_stride: int = 1  # ours: of EasyTune's last_k steps every so many-th is trained, and walked that far
+    trained_stride: int = 1  # ours: of the last_k steps of easytune and terminal-gradient every so many-th is trained
     share: float = 0.2  # AlignProp: probability that a step keeps its gradient
     guidance_scale: float = 2.5  # classifier-free guidance weight while aligning and sampling; 7.5 in MLD
     updates: int = 150  # batches of prompts; an EasyTune batch makes an optimiser step for each trained step

@@ -130,15 +130,18 @@ def refl(steps: int, rng: np.random.Generator, earliest: float = 0.75) -> Plan:
     return (SAMPLE,) * stop + (StepPlan(keep_grad=True, reward=RewardOn.X0_HAT),)
 
 
-def terminal_gradient(steps: int, last_k: int | None = None) -> Plan:
+def terminal_gradient(steps: int, last_k: int | None = None, stride: int = 1) -> Plan:
     """Sample without gradient, take g = dR/dx_0 once at the final motion, then pull each step's x0_hat along g.
 
-    Every step is trained on the reward of the true sample, in the memory of one step.
+    Every step is trained on the reward of the true sample, in the memory of one step. stride: as easytune's.
     """
     last_k = steps if last_k is None else last_k
     _check("last_k", last_k, 1, steps)
-    replayed = StepPlan(replay=True)
-    return (SAMPLE,) * (steps - last_k) + (replayed,) * (last_k - 1) + (replace(replayed, reward=RewardOn.GRADIENT),)
+    _check("trained_stride", stride, 1, last_k)
+    plan = [replace(StepPlan(replay=True) if s else SAMPLE, stride=s) for s in _strides(last_k, stride)]
+    last = max(i for i, step in enumerate(plan) if step.replay)
+    plan[last] = replace(plan[last], reward=RewardOn.GRADIENT)
+    return (SAMPLE,) * (steps - last_k) + tuple(plan)
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ class PlanOptions:
     share: float = 0.2  # AlignProp's probability of keeping a step
     renoised: int = 2  # DRaFT-LV's extra noisings, as published
     prefix_stride: int = 1  # sampling steps in one, where nothing is trained yet
-    trained_stride: int = 1  # ... and among EasyTune's trained ones
+    trained_stride: int = 1  # ... and among the trained ones of EasyTune and the terminal gradient
 
     @property
     def k(self) -> int:
@@ -161,7 +164,7 @@ class PlanOptions:
 METHODS: dict[str, Callable[[PlanOptions, np.random.Generator], Plan]] = {
     "easytune": lambda o, rng: easytune(o.steps, o.last_k, stride=o.trained_stride),
     "easytune-sde": lambda o, rng: easytune(o.steps, o.last_k, RewardOn.NOISED, o.trained_stride),
-    "terminal-gradient": lambda o, rng: terminal_gradient(o.steps, o.last_k),
+    "terminal-gradient": lambda o, rng: terminal_gradient(o.steps, o.last_k, o.trained_stride),
     "draft": lambda o, rng: draft(o.steps, o.k),
     "draft-lv": lambda o, rng: draft_lv(o.steps, o.renoised),
     "alignprop": lambda o, rng: alignprop(o.steps, o.share, rng),

@@ -53,8 +53,8 @@ def compare(a: Takes, b: Takes, real: np.ndarray, rng: np.random.Generator, pair
     found["fid"] = fid_difference(a.embeddings, b.embeddings, real, rng)
     found["diversity"] = diversity_difference(a.embeddings, b.embeddings, rng, pairs)
     if min(len(a.embeddings), len(b.embeddings)) > 1:
-        spreads = (multimodality_by_text(np.moveaxis(takes.embeddings, 0, 1)) for takes in (a, b))
-        found["multimodality"] = paired_difference(*spreads)
+        before, after = (multimodality_by_text(np.moveaxis(takes.embeddings, 0, 1)) for takes in (a, b))
+        found["multimodality"] = paired_difference(before, after)
     return found
 
 

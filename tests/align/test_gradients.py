@@ -162,6 +162,18 @@ def test_terminal_gradient_is_the_reward_of_the_true_sample(bench, close) -> Non
         close(gradient, b.gradient_of(-(g * b.x0_hat(states[i], i)).sum()))
 
 
+def test_a_stride_of_the_terminal_gradient_walks_to_the_motion(bench, close) -> None:
+    """Fails where g is taken at a latent on the way, or a step that was walked over is pulled."""
+    b = bench(4)
+    gradients, bars = b.run(terminal_gradient(4, stride=2)), b.schedule.alpha_bars
+    half = jump(b.x_T, b.x0_hat(b.x_T, 0), bars[0], bars[2]).detach()
+    x = jump(half, b.x0_hat(half, 2), bars[2], bars[4]).detach().requires_grad_(True)
+    (g,) = torch.autograd.grad(b.mean_reward(x), x)
+    assert [r.step for r in b.records] == [3, 2, 0]
+    for gradient, (state, i) in zip(gradients, ((half, 2), (b.x_T, 0)), strict=True):
+        close(gradient, b.gradient_of(-(g * b.x0_hat(state, i)).sum()))
+
+
 def test_draft_lv_is_the_mean_over_fresh_noisings(bench, close) -> None:
     """DRaFT-1's reward and those of one step from the final motion, noised anew to the last level, in equal parts."""
     b = bench(3)

@@ -58,7 +58,10 @@ def test_a_stride_of_easytune_trains_fewer_steps_and_walks_over_the_others() -> 
         plain, coarse = (
             make_plan(method, o, np.random.default_rng(5)) for o in (options, replace(options, trained_stride=2))
         )
-        assert (plain != coarse) == method.startswith("easytune")
+        assert (plain != coarse) == (method in ("easytune", "easytune-sde", "terminal-gradient"))
+    plan = terminal_gradient(50, 10, stride=4)
+    assert trained(plan) == [40, 44, 48] and [step.stride for step in plan[40:]] == [4, 0, 0, 0, 4, 0, 0, 0, 2, 0]
+    assert rewarded(plan) == [48] and plan[48].reward is RewardOn.GRADIENT  # the last walk ends at the motion
 
 
 def test_draft_keeps_k_steps_and_one_reward() -> None:

@@ -100,6 +100,18 @@ def test_a_folder_may_be_looked_at_longer_and_closer_but_not_otherwise() -> None
         refuse_others(now, lasting(replace(config, prompts=9), config.rewards), Path("cells"))
 
 
+def test_a_row_that_is_new_brings_its_rate_and_a_known_one_keeps_it() -> None:
+    """Prevents curves of two rates in one row, and a folder that no row can be added to."""
+    config = Benchmark(checkpoints=CHECKPOINTS)
+    now = lasting(config, config.rewards)
+    before = {**now, "lr_of": {name: rate for name, rate in now["lr_of"].items() if name != "refl"}}
+    refuse_others(before, now, Path("cells"))
+    with pytest.raises(ValueError, match=r"other settings \(learning rate of easytune\)"):
+        refuse_others(
+            now, lasting(replace(config, lr_of={"easytune": 3e-4, **config.lr_of}), config.rewards), Path("x")
+        )
+
+
 def test_rows_of_another_ensemble_are_not_joined(tmp_path: Path) -> None:
     """Prevents a table of rows that learnt from different rewards, or from one that was trained anew."""
     config, path = Benchmark(checkpoints=CHECKPOINTS, out=tmp_path), tmp_path / "settings.json"
