@@ -30,8 +30,8 @@ class SamplerConfig:
 
     steps: int = 50  # network calls; 12 are enough for dpm++
     guidance_scale: float = 2.5  # classifier-free guidance weight; 1 = none
-    solver: str = "ddim"  # ddim (Song et al. 2021), dpm++ (DPM-Solver++ 2M, Lu et al. 2022) or, for distilled
-    # models, lcm (few-step consistency sampling, Luo et al. 2023): 1 to 4 steps
+    # Song et al. 2021, Lu et al. 2022, Luo et al. 2023
+    solver: str = "ddim"  # ddim, dpm++ (DPM-Solver++ 2M), or lcm for distilled models, in 1 to 4 steps
 
     def __post_init__(self) -> None:
         if not 1 <= self.steps <= TRAIN_STEPS:

@@ -30,6 +30,11 @@ _ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER = 34962, 34963  # what a view is for [5.11]
 _JSON_CHUNK, _BINARY_CHUNK = b"JSON", b"BIN\0"  # [4.4.3]
 _SKIN_COLOUR = (0.62, 0.66, 0.72, 1.0)  # linear RGBA, a grey that reads on light and dark
 
+TERMS = (  # asset.copyright [5.6]: what a file that leaves the page must say for itself
+    "Body: {body.name}, {body.licence}. Motion: under the terms of the model that made it; those that come with "
+    "EasyTune Arena learnt from data (c) Bandai Namco Research Inc., CC BY-NC 4.0: non-commercial, with attribution."
+)
+
 
 class _Buffer:
     """The binary chunk as it grows, with the accessors and views that name its parts."""
@@ -77,7 +82,7 @@ def glb_bytes(body: Body, pose: np.ndarray, trans: np.ndarray, fps: float = FPS,
     pose, trans = _checked(pose, trans, fps)
     buffer = _Buffer()
     document = {
-        "asset": {"version": "2.0", "generator": "EasyTune Arena", "copyright": f"{body.name}: {body.licence}"},
+        "asset": {"version": "2.0", "generator": "EasyTune Arena", "copyright": TERMS.format(body=body)},
         "scene": 0,
         "scenes": [{"nodes": [0, N_BODY_JOINTS]}],
         "nodes": [*_joint_nodes(body, pose, trans), {"name": "body", "mesh": 0, "skin": 0}],

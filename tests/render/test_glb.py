@@ -67,7 +67,8 @@ def test_container_is_whole_and_names_the_licence() -> None:
     magic, version, length, json_length, kind = struct.unpack("<4sIII4s", data[:20])
     assert (magic, version, length, kind) == (b"glTF", 2, len(data), b"JSON") and json_length % 4 == 0
     document = json.loads(data[20 : 20 + json_length])
-    assert body.licence in document["asset"]["copyright"]
+    terms = document["asset"]["copyright"]  # a CC0 body does not make a non-commercial motion free
+    assert body.licence in terms and "Bandai Namco" in terms and "CC BY-NC 4.0" in terms
     assert [node["name"] for node in document["nodes"]][-1] == "body"
     binary_length, kind = struct.unpack("<I4s", data[20 + json_length : 28 + json_length])
     assert kind == b"BIN\0" and len(data) == 28 + json_length + binary_length
