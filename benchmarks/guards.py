@@ -6,6 +6,8 @@
 Reward, judge, skating and acceleration of fixed validation prompts beside the base. Writes report.md and rows.json to
 --out. "keep 0.4" is a share of the first row's change and needs no other training. The reward shown is the first of the
 ensemble, which "no ensemble" and "none" are trained on alone, so that theirs rises further than the others' could.
+Stop rules and the alarm of an ensemble change no update, they end a run: they are added to "none", and the last column
+tells where they stopped it and what shipped then.
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ from typing import Any
 import tyro
 
 from benchmarks.alignment_curves import Exam, make_exam
-from benchmarks.alignment_setup import Benchmark, World, lasting, load_world, refuse_others
+from benchmarks.alignment_setup import Benchmark, World, lasting, load_world, motions_of, refuse_others
 from core.align.config import AlignConfig
 from core.align.run import align
 from core.align.schedule import from_diffusers
-from core.commands.align import recommended
+from core.commands.align import held_out_batch, recommended
 from core.commands.console import ProgressLine, exit_code
 from core.diffusion.rollout import SamplerConfig, make_scheduler
 from core.metrics.intervals import paired_difference
@@ -41,10 +43,13 @@ class Row:
     align: Mapping[str, float] = field(default_factory=dict)
     ensemble: bool = True
     saturates: bool = False  # at the mean reward of real motions
+    watched: bool = False  # by the monitors on held-out prompts, with their stop rules
     keep: float = 1.0
 
 
 WHOLE = "default settings"
+_NONE = {"realism_weight": 0.0, "anchor_weight": 0.0, "ema": 0.0}
+_WATCHED = {**_NONE, "monitor_every": 6}
 ROWS = {
     WHOLE: Row(),
     "no realism term": Row({"realism_weight": 0.0}),
@@ -55,7 +60,9 @@ ROWS = {
     "with saturation": Row(saturates=True),
     "with physical term": Row({"physical_weight": 0.1}),
     "keep 0.4": Row(keep=0.4),
-    "none": Row({"realism_weight": 0.0, "anchor_weight": 0.0, "ema": 0.0}, {"noise_power": 0.0}, ensemble=False),
+    "none": Row(_NONE, {"noise_power": 0.0}, ensemble=False),
+    "only stop rules": Row(_WATCHED, {"noise_power": 0.0}, ensemble=False, watched=True),
+    "only ensemble and alarm": Row(_WATCHED, {"noise_power": 0.0}, watched=True),
 }
 FIGURES = {
     "reward": "first reward",
@@ -63,7 +70,11 @@ FIGURES = {
     "fid": "FID",
     "skating": "skating, m/s",
     "acceleration": "m/s²",
+    "diversity": "Diversity",
 }
+
+
+HELD_OUT = 48  # prompts of the monitors, as `core align` has them
 
 
 def _unwatched() -> AlignConfig:
@@ -154,11 +165,15 @@ def measure(config: Ablation, name: str, world: World, exam: Exam) -> dict[str, 
         world.batches(settings, row.ensemble),
         settings,
         folder,
-        callback=ProgressLine(name),
+        held_out_batch(motions_of(world, "val", 300, 0), world.encoder, HELD_OUT, world.device)
+        if row.watched
+        else None,
+        ProgressLine(name),
     )
     model = copy.deepcopy(world.model)
     add_adapters(model.denoiser, result.adapters, row.keep * settings.lora_alpha / settings.lora_rank)
-    return exam.mark(model)
+    ended = f"update {result.updates}: {result.stopped}" if result.stopped else "no"
+    return {**exam.mark(model), "ended": ended if row.watched else ""}
 
 
 def settings_of(config: Ablation, row: Row, ceilings: Mapping[bool, float]) -> AlignConfig:
@@ -173,16 +188,16 @@ def table(rows: Mapping[str, Mapping[str, Any]], updates: int) -> str:
     base = rows["base"]
     lines = [
         f"EasyTune after {updates} batches of prompts; changes from the base on the same prompts and noise.\n",
-        f"| guards | {' | '.join(FIGURES.values())} |",
-        "| --- |" + " ---: |" * len(FIGURES),
-        f"| base | {' | '.join(f'{base[figure]:.4f}' for figure in FIGURES)} |",
+        f"| guards | {' | '.join(FIGURES.values())} | stopped |",
+        "| --- |" + " ---: |" * len(FIGURES) + " --- |",
+        f"| base | {' | '.join(f'{base[figure]:.4f}' for figure in FIGURES)} | |",
     ]
     for name in (name for name in ROWS if name in rows):
         figures = rows[name]
         paired = paired_difference(base["distances"], figures["distances"])
         cells = {figure: f"{figures[figure] - base[figure]:+.4f}" for figure in FIGURES}
         cells["mm_dist"] += f" [{paired.low:+.4f}, {paired.high:+.4f}]"
-        lines.append(f"| {name} | {' | '.join(cells.values())} |")
+        lines.append(f"| {name} | {' | '.join(cells.values())} | {figures.get('ended', '')} |")
     return "\n".join(lines) + "\n"
 
 

@@ -25,7 +25,13 @@ def test_rows_change_one_guard_each() -> None:
         settings = settings_of(config, row, ceilings)
         changed = [k for k in vars(whole.guards) if getattr(whole.guards, k) != getattr(settings.guards, k)]
         others = [settings.noise_power != whole.noise_power, not row.ensemble, row.keep != 1.0]
-        assert len(changed) + sum(others) == {WHOLE: 0, "none": 5}.get(name, 1), name
+        assert len(changed) + sum(others) == {
+            WHOLE: 0,
+            "none": 5,
+            "only stop rules": 6,
+            "only ensemble and alarm": 5,
+        }.get(name, 1), name
+        assert row.watched == (settings.guards.monitor_every > 0)
     assert settings_of(config, ROWS["with saturation"], ceilings).guards.saturation == 0.9
     with pytest.raises(ValueError, match="unknown"):
         Ablation(rows=("no gravity",))
@@ -37,7 +43,15 @@ def test_rows_change_one_guard_each() -> None:
 def test_rows_of_other_settings_are_refused(change: dict[str, Any], tmp_path: Path) -> None:
     """Prevents a table whose rows were examined on different prompts, or trained on different data."""
     config = Ablation(checkpoints=ROOT / "checkpoints", out=tmp_path, rows=())
-    figures = {"reward": 0.5, "mm_dist": 2.0, "fid": 1.0, "skating": 0.3, "acceleration": 4.0, "distances": [1.9, 2.1]}
+    figures = {
+        "reward": 0.5,
+        "mm_dist": 2.0,
+        "fid": 1.0,
+        "skating": 0.3,
+        "acceleration": 4.0,
+        "diversity": 9.0,
+        "distances": [1.9, 2.1],
+    }
     measured = {"settings": lasting(config.world(), config.rewards), "rows": {"base": figures}}
     (tmp_path / "rows.json").write_text(json.dumps(measured))
     assert "| base | 0.5000 |" in run(config)
@@ -46,7 +60,15 @@ def test_rows_of_other_settings_are_refused(change: dict[str, Any], tmp_path: Pa
 
 
 def test_table_tells_changes_from_the_base() -> None:
-    figures = {"reward": 0.5, "mm_dist": 2.0, "fid": 1.0, "skating": 0.3, "acceleration": 4.0, "distances": [1.9, 2.1]}
+    figures = {
+        "reward": 0.5,
+        "mm_dist": 2.0,
+        "fid": 1.0,
+        "skating": 0.3,
+        "acceleration": 4.0,
+        "diversity": 9.0,
+        "distances": [1.9, 2.1],
+    }
     better = figures | {"mm_dist": 1.5, "distances": [1.4, 1.6]}
     text = table({"base": figures, WHOLE: better}, 40)
     assert (
@@ -62,6 +84,7 @@ def test_smoke_runs_and_goes_on(tmp_path, capsys) -> None:
         "--rows",
         WHOLE,
         "keep 0.4",
+        "only stop rules",
         "--out",
         str(tmp_path),
         "--checkpoints",
@@ -69,5 +92,5 @@ def test_smoke_runs_and_goes_on(tmp_path, capsys) -> None:
     ]
     assert main(arguments) == 0
     first = capsys.readouterr().out
-    assert "| keep 0.4 |" in first and (tmp_path / "report.md").exists()
+    assert "| keep 0.4 |" in first and "| only stop rules |" in first and (tmp_path / "report.md").exists()
     assert main(arguments) == 0 and capsys.readouterr().out == first
