@@ -32,7 +32,7 @@ import tyro
 from benchmarks.alignment_cost import in_fresh_process, measure_cost
 from benchmarks.alignment_curves import Curve, Exam, make_exam
 from benchmarks.alignment_report import headlines, markdown, picture
-from benchmarks.alignment_setup import VARIANTS, Benchmark, World, lasting, load_world, refuse_others, scaled
+from benchmarks.alignment_setup import BY_NAME, VARIANTS, Benchmark, World, lasting, load_world, refuse_others, scaled
 from benchmarks.generation import machine
 from core.commands.console import ProgressLine, exit_code
 from core.metrics.intervals import Interval
@@ -74,7 +74,7 @@ def _check_settings(config: Benchmark, path: Path) -> None:
     now = lasting(config, (*config.rewards, *joint)) | ({"ensemble": list(joint)} if joint else {})
     found = json.loads(path.read_text()) if path.exists() else now
     refuse_others(found, now, path.parent)
-    _store(path, {**found, **now, **{name: found[name] | now[name] for name in ("weights", "lr_of")}})
+    _store(path, {**found, **now, **{name: found.get(name, {}) | now[name] for name in BY_NAME}})
 
 
 def _store(path: Path, value: Any) -> None:

@@ -94,7 +94,7 @@ def curve_headline(results: Mapping[str, Any], clock: str, row: str = OURS) -> d
     if not seeds:
         return {}
     base, speed, gains = results["base"]["val"]["mm_dist"], [], []
-    shared = equal_time({row: ours, RIVAL: rival}, clock)
+    shared = equal_time({name: {s: cells[s] for s in seeds} for name, cells in ((row, ours), (RIVAL, rival))}, clock)
     for seed in seeds:
         target, when = best(rival[seed]["points"], clock)
         reached = seconds_to_reach(ours[seed]["points"], target, clock)

@@ -32,6 +32,7 @@ from core.models.checkpoint import fingerprint, load_diffusion, load_module
 from core.motion.skeleton import N_FEATURES
 from core.text.encoder import TextEncoder, load_text_encoder
 from core.train.loop import pick_device
+from core.train.run_record import content
 from core.train.tasks import to_tensors
 
 BARE = GuardConfig(anchor_weight=0.0, ema=0.0, monitor_every=0)  # as published; an average would favour many updates
@@ -173,7 +174,7 @@ def tiny(config: Benchmark) -> Benchmark:
 _HOW_MUCH = (
     "methods", "ablation", "stages", "seeds", "points", "earliest", "minutes", "minutes_of", "out", "ensemble"
 )  # fmt: skip
-_BY_NAME = {"weights": "weights of", "lr_of": "learning rate of"}  # of models and rows, which may join a folder later
+BY_NAME = {"weights": "weights of", "data": "content of", "lr_of": "learning rate of"}  # may join a folder later
 
 
 def lasting(config: Benchmark, rewards: Sequence[str]) -> dict[str, Any]:
@@ -181,6 +182,7 @@ def lasting(config: Benchmark, rewards: Sequence[str]) -> dict[str, Any]:
     settings = {name: value for name, value in asdict(config).items() if name not in _HOW_MUCH}
     models = ("vae", "base", "judge", *rewards)
     settings["lr_of"] = {name: config.lr_of.get(name, config.align.lr) for name in VARIANTS}
+    settings["data"] = {} if config.smoke or not config.archive.exists() else {"archive": content(config.archive)}
     settings["weights"] = {name: fingerprint(config.checkpoints / name) for name in models}
     return json.loads(json.dumps(settings, default=str))
 
@@ -191,8 +193,8 @@ def refuse_others(found: Mapping[str, Any], now: Mapping[str, Any], folder: Path
     What only `now` names may join: an ensemble above all, which rows that come later read, and their learning rates.
     """
     asked = {name: value for name, value in now.items() if name in found or name != "ensemble"}
-    changed = [name for name, value in asked.items() if name not in _BY_NAME and found.get(name) != value]
-    for name, word in _BY_NAME.items():
+    changed = [name for name, value in asked.items() if name not in BY_NAME and found.get(name) != value]
+    for name, word in BY_NAME.items():
         known = found.get(name, {})
         changed += [f"{word} {key}" for key, value in now.get(name, {}).items() if known.get(key, value) != value]
     if changed:

@@ -135,7 +135,8 @@ def tiny(config: Ablation) -> Ablation:
 
 def run(config: Ablation) -> str:
     """The table; rows already in --out are not made again. ValueError where --out holds other settings."""
-    store, settings = config.out / "rows.json", lasting(config.world(), config.rewards)
+    store = config.out / "rows.json"
+    settings = lasting(config.world(), config.rewards) | {"ensemble": list(config.rewards)}
     found = json.loads(store.read_text()) if store.exists() else {"settings": settings, "rows": {}}
     refuse_others(found["settings"], settings, config.out)
     missing = [name for name in ("base", *config.rows) if name not in found["rows"]]

@@ -35,7 +35,7 @@ Callback = Callable[[int, int, dict], None]
 
 @dataclass(frozen=True)
 class AlignResult:
-    """updates: batches done. stopped: why a guard ended the run, or None. monitors: the last held-out figures.
+    """updates: batches done. stopped: why a guard ended the run, or None. monitors: what ships, on held-out prompts.
 
     adapters: "<weight>.a" (rank, in) and "<weight>.b" (out, rank) of the shipped policy, empty where lora_rank is 0;
     the aligned weight is base + lora_alpha / lora_rank * b @ a. seconds: of all processes one after the other that
@@ -101,7 +101,8 @@ class AlignRun:
     update: int = 0
     stopped: str | None = None
     moved: bool = False  # a policy other than the start has passed the stop rules
-    monitors: dict[str, float] = field(default_factory=dict)
+    monitors: dict[str, float] = field(default_factory=dict)  # of the last look
+    passed_monitors: dict[str, float] = field(default_factory=dict)  # of the last policy that passed
     processes: Processes = field(default_factory=current_processes)
     earlier_s: float = 0.0  # seconds that the processes before this one worked on the run
 
@@ -137,6 +138,8 @@ class AlignRun:
             held_out = HeldOut(self.model, self.reward, self.schedule, self.held_out, c.guidance_scale, c.seed)
             with self.policy.base():
                 self.watch = Watch(held_out, c.guards)
+            with self.policy.still():
+                self.passed_monitors = self.watch.look() if self.start is not None else dict(self.watch.rules.baseline)
 
     def resume(self) -> None:
         """Continue from state.pt, if there is one."""
@@ -145,6 +148,7 @@ class AlignRun:
             return
         self.update, self.stopped, self.moved = state["update"], state["stopped"], state.get("moved", True)
         self.monitors, self.earlier_s = state["monitors"], state.get("seconds", 0.0)
+        self.passed_monitors = state.get("passed_monitors", self.monitors)
         self.policy.load_state_dict(state["passed"])
         self.passed = self.policy.state_dict()  # on the policy's device, as the file's tensors are not
         self.policy.load_state_dict(state["policy"])
@@ -185,10 +189,11 @@ class AlignRun:
             info |= {"monitors": self.monitors, "stopped": self.stopped}
         if self.processes.writes:
             self.files.log([*rows, info])
-            if last or self.stopped is not None or self.update % self.config.save_every == 0:
+            ends = last or self.stopped is not None
+            if self.config.keep_every and (ends or self.update % self.config.keep_every == 0):
+                self.files.keep_policy(self.update, self._shipped())  # first: what `resume` finds is never without it
+            if ends or self.update % self.config.save_every == 0:
                 self.save()
-            if self.config.keep_every and (last or self.update % self.config.keep_every == 0):
-                self.files.keep_policy(self.update, self.ema.average if self.ema else self.policy.state_dict())
         return info
 
     @property
@@ -205,7 +210,7 @@ class AlignRun:
             self.monitors = watch.look()
             self.stopped = watch.rules.check(self.monitors)
             if watch.rules.refuse(self.monitors) is None:
-                self.passed, self.moved = self.policy.state_dict(), True
+                self.passed, self.passed_monitors, self.moved = self.policy.state_dict(), self.monitors, True
             if self.stopped is not None:
                 logger.warning("stopped at update %d: %s", self.update, self.stopped)
                 self._approach(watch, self.policy.state_dict())
@@ -219,7 +224,7 @@ class AlignRun:
             with self.policy.still():
                 figures = watch.look()
             if watch.rules.refuse(figures) is None:
-                self.passed, self.monitors, self.moved = middle, figures, True
+                self.passed, self.passed_monitors, self.moved = middle, figures, True
             else:
                 beyond = middle
         self.policy.load_state_dict(failed)
@@ -237,6 +242,7 @@ class AlignRun:
             "moved": self.moved,
             "monitors": self.monitors,
             "passed": self.passed,
+            "passed_monitors": self.passed_monitors,
             "policy": self.policy.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.average if self.ema is not None else None,
@@ -247,10 +253,14 @@ class AlignRun:
 
     def finish(self) -> AlignResult:
         """Leave the policy to ship in the denoiser."""
-        if self.stopped is not None:
-            self.policy.load_state_dict(self.passed)
-        elif self.ema is not None:
-            self.policy.load_state_dict(self.ema.average)
+        self.policy.load_state_dict(self._shipped())
         adapters = self.policy.state_dict() if self.policy.lora is not None else {}
         self.policy.finish()
-        return AlignResult(self.update, self.stopped, self.monitors, adapters, self.seconds)
+        monitors = self.monitors if self.stopped is None else self.passed_monitors
+        return AlignResult(self.update, self.stopped, monitors, adapters, self.seconds)
+
+    def _shipped(self) -> Mapping[str, Tensor]:
+        """The policy that would be shipped now."""
+        if self.stopped is not None:
+            return self.passed
+        return self.ema.average if self.ema is not None else self.policy.state_dict()

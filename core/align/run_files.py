@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import pickle
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -51,7 +52,7 @@ class RunFolder:
     def load_state(self) -> dict[str, Any] | None:
         """The last saved state, None for a fresh run. Cuts metrics that were written after it."""
         path = self.path / "state.pt"
-        state = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+        state = self._read(path) if path.exists() else None
         log = self.path / "metrics.jsonl"
         if self.writes and log.exists():
             done = state["update"] if state else 0
@@ -60,6 +61,14 @@ class RunFolder:
             ]
             atomic_write(log, lambda file: file.write("".join(line + "\n" for line in whole).encode()))
         return state
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, ValueError, EOFError, OSError, pickle.UnpicklingError) as error:
+            raise ValueError(
+                f"{path} is damaged ({type(error).__name__}). Delete {self.path} to start the run anew."
+            ) from error
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Atomic: a kill leaves the old state or the new one."""

@@ -167,8 +167,8 @@ def made_from(config: Align, model: DiffusionModel) -> dict[str, Any]:
         "watched": [fingerprint(config.checkpoints / name) for name in config.watched],
         "archive": content(config.archive),
         "train_items": config.train_items,
-        **({"start": fingerprint(config.checkpoints / config.start)} if config.start else {}),
-        **({"unseen": [config.unseen_share, config.unseen_weight]} if asks_unseen(config) else {}),
+        "start": fingerprint(config.checkpoints / config.start) if config.start else "",
+        "unseen": [config.unseen_share, config.unseen_weight] if asks_unseen(config) else [],
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import logging
 from collections.abc import Sequence
@@ -105,7 +106,6 @@ class _Observer:
         self.scale = training.get("keep", 1.0) * align["lora_alpha"] / rank if rank else None
         weights = ("judge", training.get("base", "base"), *training["rewards"], *config.unseen)
         seen_by = {name: fingerprint(config.checkpoints / name) for name in weights}
-        self.seen_with = {"scale": self.scale, "weights": seen_by}  # with others a look is another one
         self.sampler, device = config.sampler, pick_device(config.device)
         self.base = load_diffusion(config.checkpoints, device, training.get("base", "base"))
         self.encoder = encoder_of(self.base, device)
@@ -118,6 +118,8 @@ class _Observer:
         self.captions = [motions.captions[i][0] for i in rows]
         self.frames = [int(motions.lengths[i]) for i in rows]
         self.text = self.judge.text(self.captions)
+        prompts = hashlib.sha256(repr((self.captions, self.frames)).encode()).hexdigest()[:16]
+        self.seen_with = {"scale": self.scale, "weights": seen_by, "prompts": prompts}  # with others it is another look
 
     def _encoder_of(self, reward: Any, device: str) -> TextEncoder:
         return reward_encoder(self.encoder, reward.reads, device) or self.encoder

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from core.metrics.intervals import Interval, PairedDifference
+from core.motion.files import atomic_write
 
 REAL = "real"  # the row of real motions
 Table = Mapping[str, Mapping[str, Interval]]
@@ -58,8 +59,8 @@ class EvaluationReport:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         json_path, md_path, png_path = (folder / f"{name}.{suffix}" for suffix in ("json", "md", "png"))
-        json_path.write_text(self.to_json(), encoding="utf-8")
-        md_path.write_text(self.to_markdown() + "\n", encoding="utf-8")
+        atomic_write(json_path, lambda file: file.write(self.to_json().encode()))
+        atomic_write(md_path, lambda file: file.write((self.to_markdown() + "\n").encode()))
         plot(self.rows, png_path)
         return [json_path, md_path, png_path]
 
@@ -171,4 +172,4 @@ def plot(rows: Table, path: str | Path) -> None:
         axes.set_xticks(range(len(values)), [row for row, _ in values], rotation=20, fontsize=8)
         title, direction = METRICS.get(metric, (metric, 0))
         axes.set_title(f"{title} {ARROWS[direction]}", fontsize=9)
-    figure.savefig(path, dpi=110)
+    atomic_write(path, lambda file: figure.savefig(file, dpi=110, format="png"))

@@ -176,7 +176,7 @@ def standardise(
     spread[1 + N_DESCRIPTORS :] = spread[1 + N_DESCRIPTORS :].square().mean().sqrt()
     head.center.copy_(everything.mean(0))
     head.scale.copy_(spread)
-    return ((chosen - rejected) / spread).double().cpu().numpy()
+    return ((chosen - rejected) / spread).cpu().double().numpy()
 
 
 def prior_of(config: RefineConfig, embedding: int) -> Prior:

@@ -63,6 +63,10 @@ class TextEncoder:
         self._encoding = threading.Lock()
         self._loaded: tuple[Any, Any] | None = None
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> TextEncoder:
+        """Itself: frozen, shared by threads under a lock, and as much as a copied model needs."""
+        return self
+
     def encode(self, prompts: Sequence[str]) -> TextFeatures:
         """Features of each prompt, computed alone: (B, S, 384), (B, S), (B, 384) on `device`.
 

@@ -118,15 +118,37 @@ def test_hackable_reward_trips_the_guard(tiny, tmp_path) -> None:
             return 3 * features.abs().mean((1, 2))
 
     config = replace(
-        CONFIG, updates=200, lr=5e-2, lora_rank=0, guards=GuardConfig(anchor_weight=0.0, ema=0.5, monitor_every=4)
+        CONFIG,
+        updates=200,
+        lr=5e-2,
+        lora_rank=0,
+        keep_every=50,
+        guards=GuardConfig(anchor_weight=0.0, ema=0.5, monitor_every=4),
     )
     weights, result = start(tiny, tmp_path, config, reward=Loud())
     assert result.stopped is not None and result.updates < 200
     saved = torch.load(tmp_path / "state.pt", weights_only=True)
     assert difference(weights, saved["passed"]) == 0.0
     assert difference(weights, saved["policy"]) > 0.0
+    model = tiny.Diffusion()  # what is told of the result is told of what ships, not of the policy that failed
+    held_out = HeldOut(model, Loud(), tiny.schedule(4), tiny.batch(8, seed=7), CONFIG.guidance_scale, CONFIG.seed)
+    x0_base = held_out.sample()
+    model.denoiser.load_state_dict(weights)
+    assert result.monitors == pytest.approx(held_out.measure(held_out.sample(), x0_base), abs=1e-5)
     again, result = start(tiny, tmp_path, config, reward=Loud())  # a stopped run stays stopped
     assert difference(weights, again) == 0.0 and result.stopped is not None
+    kept = load_file(tmp_path / "policies" / f"{result.updates:06}.safetensors")  # the report ends with what shipped
+    assert difference(weights, kept) == 0.0
+
+
+def test_a_damaged_state_is_named(tiny, tmp_path) -> None:
+    """Prevents a traceback, or an error of no file, after a disk that was full."""
+    start(tiny, tmp_path, replace(CONFIG, updates=3))
+    state = tmp_path / "state.pt"
+    for damaged in (b"", b"no state", state.read_bytes()[: state.stat().st_size // 2]):
+        state.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"state\.pt is damaged .* Delete .* to start the run anew"):
+            start(tiny, tmp_path, CONFIG)
 
 
 def test_halvings_go_on_to_the_limit(tiny, tmp_path) -> None:

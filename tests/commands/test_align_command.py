@@ -74,6 +74,8 @@ def test_a_run_of_something_else_is_not_continued(config: Align) -> None:
     refused(replace(config, train_items=7), "made_from.train_items=6000, not 7")
     refused(replace(config, align=replace(ALIGN, lr=1.0)), "lr=5e-05, not 1.0")
     refused(replace(config, align=replace(ALIGN, guards=replace(GUARDS, ema=0.1))), "guards.ema=0.97, not 0.1")
+    command.run(replace(config, name="parent", align=replace(ALIGN, seed=5)))
+    refused(replace(config, start="parent"), "made_from.start=")
     config.archive.write_bytes(b"other motions")
     refused(config, "made_from.archive=")
     config.archive.write_bytes(b"motions")
@@ -103,8 +105,9 @@ def test_a_run_goes_on_from_the_adapters_of_another(config: Align) -> None:
     for name, value in before.items():
         torch.testing.assert_close(after[name], value, rtol=2e-3, atol=1e-7)
     command.run(replace(config, name="other-run", align=replace(ALIGN, seed=5)))
-    with pytest.raises(ValueError, match="onward holds a run with made_from.start="):
-        command.run(replace(onward, start="other-run"))
+    for other in ("other-run", None):
+        with pytest.raises(ValueError, match="onward holds a run with made_from.start="):
+            command.run(replace(onward, start=other))
 
 
 def test_a_start_that_does_not_fit_is_refused(config: Align) -> None:
@@ -245,6 +248,26 @@ def test_a_report_looks_at_the_base_and_at_every_kept_policy(reported: tuple[Ali
     save_checkpoint(report.checkpoints / "judge", judge, {})
     align_report.run(replace(report, unseen=("other",)), motions)
     assert looks(report)["0"]["distances"] != again["0"]["distances"]
+    reworded = replace(motions, captions=tuple((f"{row[0]} slowly",) for row in motions.captions))
+    before = looks(report)
+    align_report.run(replace(report, unseen=("other",)), reworded)
+    assert looks(report)["0"]["reward"] != before["0"]["reward"]
+
+
+def test_a_base_that_brings_its_text_encoder_is_reported_on(reported, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents a traceback for imported models: an encoder holds a lock, and no copy of a lock can be made."""
+    report, motions = reported
+    plain = align_report.run(report, motions)
+    (report.runs / "mine" / "report.json").unlink()
+    load = align_report.load_diffusion
+
+    def with_encoder(*where):
+        model = load(*where)
+        model.text_encoder = TextEncoder(load_text_encoder("minilm", "cpu").folder, "cpu")
+        return model
+
+    monkeypatch.setattr(align_report, "load_diffusion", with_encoder)
+    assert align_report.run(report, motions) == plain
 
 
 def test_reports_that_cannot_be_made_are_refused(reported: tuple[AlignReport, MotionSet]) -> None:
