@@ -135,8 +135,7 @@ def tiny(config: Ablation) -> Ablation:
 
 def run(config: Ablation) -> str:
     """The table; rows already in --out are not made again. ValueError where --out holds other settings."""
-    store = config.out / "rows.json"
-    settings = lasting(config.world(), config.rewards) | {"ensemble": list(config.rewards)}
+    store, settings = config.out / "rows.json", lasting_of(config)
     found = json.loads(store.read_text()) if store.exists() else {"settings": settings, "rows": {}}
     refuse_others(found["settings"], settings, config.out)
     missing = [name for name in ("base", *config.rows) if name not in found["rows"]]
@@ -150,6 +149,11 @@ def run(config: Ablation) -> str:
     report = table(found["rows"], config.align.updates)
     atomic_write(config.out / "report.md", lambda file: file.write(report.encode()))
     return report
+
+
+def lasting_of(config: Ablation) -> dict[str, Any]:
+    """What the rows of one folder share, the ensemble too: the first row and most others learn from it."""
+    return lasting(config.world(), config.rewards) | {"ensemble": list(config.rewards)}
 
 
 def measure(config: Ablation, name: str, world: World, exam: Exam) -> dict[str, Any]:

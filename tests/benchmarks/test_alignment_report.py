@@ -156,6 +156,16 @@ def test_every_row_of_easytune_is_held_against_the_rival() -> None:
     assert headlines({"cost": {}, "base": {}, "curves": {"easytune": {"0": cell}}}, "seconds") == {}
 
 
+def test_a_seed_of_one_row_alone_changes_no_headline() -> None:
+    """Prevents a seed that has just begun from moving the comparison of all to its first look."""
+    slow = {"points": [{"seconds": s, "mm_dist": m} for s, m in ((15.0, 2.2), (300.0, 1.5))]}
+    curves = {"draft-50": {"0": slow}, "easytune": {"0": {"points": POINTS}}}
+    results = {"cost": {}, "base": {"val": {"mm_dist": 2.5}}, "curves": curves}
+    alone = headlines(results, "seconds")
+    curves["easytune"]["1"] = {"points": POINTS[:1]}
+    assert headlines(results, "seconds") == alone
+
+
 def test_gains_are_told_for_every_look() -> None:
     """Prevents a gain at one chosen time from standing for the curve, which turns after its best."""
     slow = {"points": [{"seconds": s, "mm_dist": m} for s, m in ((15.0, 2.2), (300.0, 1.5))]}

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.alignment_setup import lasting
-from benchmarks.guards import ROWS, WHOLE, Ablation, main, run, settings_of, table
+from benchmarks.guards import ROWS, WHOLE, Ablation, lasting_of, main, run, settings_of, table
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,8 +38,16 @@ def test_rows_change_one_guard_each() -> None:
         Ablation(align=replace(config.align, lora_rank=0))
 
 
-@pytest.mark.parametrize("change", [{"prompts": 64}, {"archive": Path("kit.npz")}, {"train_items": 100}])
-def test_rows_of_other_settings_are_refused(change: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"prompts": 64}, "prompts"),
+        ({"archive": Path("kit.npz")}, "archive"),
+        ({"train_items": 100}, "train_items"),
+        ({"rewards": ("reward", "reward-b")}, "ensemble"),
+    ],
+)
+def test_rows_of_other_settings_are_refused(change: dict[str, Any], named: str, tmp_path: Path) -> None:
     """Prevents a table whose rows were examined on different prompts, or trained on different data."""
     config = Ablation(checkpoints=ROOT / "checkpoints", out=tmp_path, rows=())
     figures = {
@@ -52,10 +59,9 @@ def test_rows_of_other_settings_are_refused(change: dict[str, Any], tmp_path: Pa
         "diversity": 9.0,
         "distances": [1.9, 2.1],
     }
-    measured = {"settings": lasting(config.world(), config.rewards), "rows": {"base": figures}}
-    (tmp_path / "rows.json").write_text(json.dumps(measured))
+    (tmp_path / "rows.json").write_text(json.dumps({"settings": lasting_of(config), "rows": {"base": figures}}))
     assert "| base | 0.5000 |" in run(config)
-    with pytest.raises(ValueError, match=f"holds results of other settings .*{next(iter(change))}.* Choose another"):
+    with pytest.raises(ValueError, match=f"holds results of other settings .*{named}.* Choose another"):
         run(replace(config, **change))
 
 
