@@ -163,7 +163,7 @@ def test_a_seed_of_one_row_alone_changes_no_headline() -> None:
     results = {"cost": {}, "base": {"val": {"mm_dist": 2.5}}, "curves": curves}
     alone = headlines(results, "seconds")
     curves["easytune"]["1"] = {"points": POINTS[:1]}
-    assert headlines(results, "seconds") == alone
+    assert repr(headlines(results, "seconds")) == repr(alone)  # a single seed has no interval, NaN is not NaN
 
 
 def test_gains_are_told_for_every_look() -> None:
