@@ -32,7 +32,7 @@ class MdmConfig:
     dropout: float = 0.1
     text_width: int = 512  # CLIP ViT-B/32
     positions: int = MAX_POSITIONS  # rows of the position table
-    mask_frames: bool = False  # hide padding from attention; True for the newer released models
+    mask_frames: bool = False  # trained with padding hidden from attention; True for the newer released models
     text_tokens: bool = False  # the words of the text as tokens of the sequence too; False for released models
 
 
@@ -109,7 +109,8 @@ class Mdm(nn.Module):
         """Predicted clean features (B, F, 263).
 
         x_t: (B, F, 263) noised features. t: () or (B,) int timesteps. text: (B, text_width), None = unconditional.
-        lengths: (B,) in 1..F, needed (ValueError) and used only where `mask_frames` is set.
+        lengths: (B,) in 1..F; frames from there on are hidden. Needed (ValueError) where `mask_frames` is set; published
+        networks without it saw their padding, here a motion's own frames must not hang on the longest of a batch.
         words: tokens (B, S, text_width) and mask (B, S) bool, True = real; read only where `text_tokens` is set.
         """
         batch, frames, _ = x_t.shape
@@ -135,9 +136,9 @@ class Mdm(nn.Module):
 
     def _padding(self, lengths: Tensor | Sequence[int] | None, frames: int, device: torch.device) -> Tensor | None:
         """(B, 1 + F) bool, True = hidden; the condition token is always visible."""
-        if not self.config.mask_frames:
-            return None
         if lengths is None:
+            if not self.config.mask_frames:
+                return None
             raise ValueError(
                 "lengths=None, but this model was trained with mask_frames. Pass the frames of each motion."
             )

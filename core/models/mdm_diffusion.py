@@ -63,16 +63,14 @@ class MdmDiffusion(nn.Module):
     def predict_x0(self, x_t: Tensor, t: int, text: TextFeatures, guidance_scale: float, lengths: Tensor) -> Tensor:
         """Guided clean estimate x0_hat (B, F, 263) of x_t (B, F, 263) at training timestep t; normalised features.
 
-        Padded frames are zero where the network does not look at them: an anchor or a distance counts motion only.
+        Padded frames are zero: an anchor or a distance counts motion only.
         """
         steps = torch.as_tensor(t, device=x_t.device)
         x0_hat = self.estimate(x_t, steps, text, lengths)
         if guidance_scale != 1.0:
             unconditional = self.denoiser(x_t, steps, None, lengths)
             x0_hat = unconditional + guidance_scale * (x0_hat - unconditional)
-        if self.config.network.mask_frames:
-            x0_hat = x0_hat * frame_mask(lengths, x0_hat.shape[1], x0_hat.device)[..., None]
-        return x0_hat
+        return x0_hat * frame_mask(lengths, x0_hat.shape[1], x0_hat.device)[..., None]
 
     def estimate(self, x_t: Tensor, t: Tensor, text: TextFeatures, lengths: Tensor) -> Tensor:
         """Clean estimate (B, F, 263) without guidance; t: () or (B,) timesteps. ValueError for a foreign text."""

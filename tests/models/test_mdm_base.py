@@ -86,9 +86,10 @@ def test_every_method_aligns_it(make, method, tmp_path):
     assert all(torch.isfinite(v).all() for v in after.values())
 
 
-def test_words_reach_the_motion_and_padding_does_not():
+@pytest.mark.parametrize("mask_frames", [True, False])
+def test_words_reach_the_motion_and_padding_does_not(mask_frames: bool):
     """Prevents a text that is read only by its sentence vector, and a motion that changes with its company."""
-    model, x_t = mdm(text_tokens=True, text_width=WIDTH), torch.randn(2, 44, 263)
+    model, x_t = mdm(text_tokens=True, text_width=WIDTH, mask_frames=mask_frames), torch.randn(2, 44, 263)
     words = replace(text(2), pooled=torch.zeros(2, WIDTH))
     other = replace(words, tokens=words.tokens.flip(2))
     first = model.predict_x0(x_t, 500, words, 1.0, LENGTHS)
