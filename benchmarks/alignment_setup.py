@@ -23,10 +23,10 @@ from core.align.finetune import AlignBatch
 from core.align.guards import EnsembleReward, embedding_reward
 from core.align.run import AlignRun
 from core.align.run_files import RunFolder
-from core.align.schedule import from_diffusers
 from core.commands.align import prompt_batches
 from core.data.captions import surprise
 from core.data.dataset import MotionSet, SetConfig, load_set
+from core.diffusion.ddim import from_diffusers
 from core.diffusion.rollout import SamplerConfig, make_scheduler, sample_motions
 from core.models.checkpoint import fingerprint, load_diffusion, load_module
 from core.motion.skeleton import N_FEATURES

@@ -26,9 +26,9 @@ from benchmarks.alignment_curves import Exam, make_exam
 from benchmarks.alignment_setup import Benchmark, World, lasting, load_world, motions_of, refuse_others
 from core.align.config import AlignConfig
 from core.align.run import align
-from core.align.schedule import from_diffusers
 from core.commands.align import held_out_batch, recommended
 from core.commands.console import ProgressLine, exit_code
+from core.diffusion.ddim import from_diffusers
 from core.diffusion.rollout import SamplerConfig, make_scheduler
 from core.metrics.intervals import paired_difference
 from core.models.checkpoint import add_adapters

@@ -18,11 +18,11 @@ from core.align.finetune import AlignBatch
 from core.align.guards import EnsembleReward, embedding_reward
 from core.align.processes import current_processes
 from core.align.run import AlignResult, align
-from core.align.schedule import from_diffusers
 from core.commands.console import ProgressLine
 from core.data.clips import load_archive
 from core.data.dataset import MotionSet, SetConfig, load_set
 from core.data.unseen import Prompts, draw_unseen, tells_pairs
+from core.diffusion.ddim import from_diffusers
 from core.diffusion.protocol import Reward
 from core.diffusion.rollout import SamplerConfig, make_scheduler
 from core.diffusion.schedule import SCHEDULER

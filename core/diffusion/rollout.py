@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.diffusion.ddim import from_diffusers
 from core.diffusion.protocol import MotionDiffusion
 from core.diffusion.schedule import SCHEDULER, TRAIN_STEPS
 from core.motion.skeleton import FPS, MAX_FRAMES, MIN_FRAMES
@@ -121,16 +122,36 @@ def sample_latents(
     sizes, width = [size for size, _ in shapes], shapes[0][1]
     x_t = seed_noise(seeds, sizes, width).to(lengths.device)
     predict = predictor(model, text, config.guidance_scale, lengths, x_t.shape[1])
+    step = stepper(scheduler, config.solver, lambda i: seed_noise([stream_seed(s, i) for s in seeds], sizes, width))
     for i, t in enumerate(scheduler.timesteps.tolist()):
         x0_hat = predict(x_t, t)
-        stepped = scheduler.step(x0_hat, t, x_t)
-        x_t = stepped.prev_sample
-        if config.solver == "lcm" and i + 1 < config.steps:  # its own noise would hang on the batch's longest motion
-            noise = seed_noise([stream_seed(seed, i + 1) for seed in seeds], sizes, width).to(x_t)
-            x_t = scheduler.add_noise(stepped.denoised, noise, scheduler.timesteps[i + 1 : i + 2])
+        x_t = step(x_t, x0_hat, i)
         if callback:
             callback(i + 1, config.steps, {"x0_hat": x0_hat})
     return x_t
+
+
+Step = Callable[[Tensor, Tensor, int], Tensor]
+
+
+def stepper(scheduler: Any, solver: str, noise: Callable[[int], Tensor]) -> Step:
+    """(x_t, x0_hat, number of the step) -> what the next step sees. noise: of a step, for the solver that adds some.
+
+    ddim goes by core.diffusion.ddim, as alignment does: diffusers' own step ends beside the next timestep, and leaves
+    noise in the motion, where the steps do not divide the noise levels.
+    """
+    if solver == "ddim":
+        return from_diffusers(scheduler).previous
+    timesteps = scheduler.timesteps
+
+    def step(x_t: Tensor, x0_hat: Tensor, i: int) -> Tensor:
+        stepped = scheduler.step(x0_hat, int(timesteps[i]), x_t)
+        if solver != "lcm" or i + 1 == len(timesteps):
+            return stepped.prev_sample
+        # the scheduler's own noise would hang on the batch's longest motion
+        return scheduler.add_noise(stepped.denoised, noise(i + 1).to(x_t), timesteps[i + 1 : i + 2])
+
+    return step
 
 
 Predict = Callable[[Tensor, int], Tensor]

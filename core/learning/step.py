@@ -22,7 +22,7 @@ from core.align.config import AlignConfig, GuardConfig, check_held_out
 from core.align.guards import EnsembleReward
 from core.align.run import AlignResult, AlignRun
 from core.align.run_files import RunFolder
-from core.align.schedule import DdimSchedule, from_diffusers
+from core.diffusion.ddim import DdimSchedule, from_diffusers
 from core.diffusion.rollout import SamplerConfig, make_scheduler
 from core.diffusion.schedule import SCHEDULER
 from core.learning.card import write_card

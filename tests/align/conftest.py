@@ -12,7 +12,7 @@ from core.align.config import AlignConfig, GuardConfig
 from core.align.finetune import AlignBatch, Finetuner, row_generators, row_noise
 from core.align.guards import Objective
 from core.align.policy import Ema, Policy
-from core.align.schedule import DdimSchedule
+from core.diffusion.ddim import DdimSchedule
 
 L, D, F, TEXT = 3, 4, 8, 5
 NO_GUARDS = GuardConfig(anchor_weight=0.0, ema=0.0, physical_weight=0.0, monitor_every=0)

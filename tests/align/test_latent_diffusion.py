@@ -12,7 +12,7 @@ from core.align.finetune import AlignBatch
 from core.align.guards import EnsembleReward
 from core.align.plans import METHODS
 from core.align.run import align
-from core.align.schedule import from_diffusers
+from core.diffusion.ddim import from_diffusers
 from core.diffusion.rollout import SamplerConfig, make_scheduler
 from core.models.denoiser import Denoiser, DenoiserConfig
 from core.models.latent import LatentDiffusion

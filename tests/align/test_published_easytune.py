@@ -20,7 +20,7 @@ from core.align.finetune import AlignBatch, Finetuner, row_generators
 from core.align.guards import Objective
 from core.align.plans import easytune
 from core.align.policy import Policy
-from core.align.schedule import DdimSchedule, from_table
+from core.diffusion.ddim import DdimSchedule, from_table
 from core.models.mld import layers
 from core.models.mld.denoiser import MldDenoiser, MldDenoiserConfig
 from core.models.mld.layers import TransformerConfig, frame_mask

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from core.align.schedule import DdimSchedule, from_diffusers, from_table
+from core.diffusion.ddim import DdimSchedule, from_diffusers, from_table
 
 DATA = np.load(Path(__file__).parents[1] / "fixtures" / "ddim.npz")
 

@@ -14,9 +14,9 @@ import torch
 from core.align.config import AlignConfig, GuardConfig
 from core.align.finetune import AlignBatch
 from core.align.run import align
-from core.align.schedule import from_diffusers
 from core.commands import align as command
 from core.data.motion_set import MotionSet
+from core.diffusion.ddim import from_diffusers
 from core.diffusion.rollout import SamplerConfig, make_scheduler
 from core.engine import Engine
 from core.learning.prompts import PromptBatches

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from core.align.finetune import AlignBatch, sample
-from core.align.schedule import from_diffusers
+from core.diffusion.ddim import from_diffusers
 from core.diffusion.rollout import (
     SamplerConfig,
     check_frames,
@@ -18,6 +18,7 @@ from core.diffusion.rollout import (
     sample_latents,
     sample_motions,
     seed_noise,
+    stepper,
     stream_seed,
 )
 from core.diffusion.schedule import training_alphas
@@ -148,9 +149,9 @@ def test_exactly_as_many_steps_as_asked(solver, steps) -> None:
 def test_a_perfect_model_is_sampled_exactly(solver, steps) -> None:
     """Whoever predicts x0 gets x0: fails where the last step stops short of the clean end."""
     scheduler, x0 = make_scheduler(SamplerConfig(steps=steps, solver=solver)), torch.linspace(-2, 2, 24).view(1, 6, 4)
-    x_t = seed_noise([0], [6], 4)
-    for t in scheduler.timesteps.tolist():
-        x_t = scheduler.step(x0, t, x_t).prev_sample
+    x_t, step = seed_noise([0], [6], 4), stepper(scheduler, solver, torch.zeros)
+    for i in range(steps):
+        x_t = step(x_t, x0, i)
     torch.testing.assert_close(x_t, x0, atol=1e-4, rtol=0)
 
 
@@ -163,12 +164,31 @@ def test_solvers_solve_the_equation(solver, steps, tolerance) -> None:
     m, s = 0.7, 0.5
     scheduler = make_scheduler(SamplerConfig(steps=steps, solver=solver))
     x_t = x_T = seed_noise([0], [6], 4)
-    alphas = training_alphas()
-    for t in scheduler.timesteps.tolist():
+    alphas, step = training_alphas(), stepper(scheduler, solver, torch.zeros)
+    for i, t in enumerate(scheduler.timesteps.tolist()):
         a = float(alphas[t]) ** 0.5
         x0_hat = m + a * s**2 / (a**2 * s**2 + 1 - a**2) * (x_t - a * m)
-        x_t = scheduler.step(x0_hat, t, x_t).prev_sample
+        x_t = step(x_t, x0_hat, i)
     assert float((x_t - (m + s * x_T)).abs().max()) < tolerance
+
+
+@pytest.mark.parametrize("steps", [60, 501])
+def test_no_noise_is_left_where_steps_do_not_divide_the_levels(steps) -> None:
+    """Fails where a step ends beside the noise level that the next one is told, as diffusers' own does."""
+    spread, alphas = 0.5, training_alphas().double()
+
+    class Ideal:
+        denoiser = torch.nn.Linear(1, 1)
+
+        def latent_shape(self, lengths):
+            return int(lengths.max()), 8
+
+        def predict_x0(self, x_t, t, text, guidance_scale, lengths):
+            signal = float(alphas[t]) * spread**2
+            return x_t * (signal / (signal + 1 - float(alphas[t]))) / float(alphas[t]) ** 0.5
+
+    made = sample_latents(Ideal(), None, torch.tensor([2000]), [0], SamplerConfig(steps))
+    assert float(made.std()) == pytest.approx(spread, abs=0.015)
 
 
 def test_callback_counts_all_steps_and_may_cancel(model) -> None:

@@ -12,8 +12,8 @@ from core.align.config import AlignConfig, GuardConfig
 from core.align.finetune import AlignBatch
 from core.align.plans import METHODS
 from core.align.run import align
-from core.align.schedule import from_diffusers
 from core.data.dataset import MotionSet
+from core.diffusion.ddim import from_diffusers
 from core.diffusion.rollout import SamplerConfig, make_scheduler, sample_latents
 from core.models.checkpoint import load_diffusion, save_adapters, save_checkpoint
 from core.models.mdm import MdmConfig
