@@ -109,8 +109,8 @@ class Mdm(nn.Module):
         """Predicted clean features (B, F, 263).
 
         x_t: (B, F, 263) noised features. t: () or (B,) int timesteps. text: (B, text_width), None = unconditional.
-        lengths: (B,) in 1..F, frames from there on are hidden; needed (ValueError) where `mask_frames` is set. Published
-        networks without it saw their padding; here a motion must not hang on the longest one of its batch.
+        lengths: (B,) in 1..F, frames from there on are hidden; needed (ValueError) where `mask_frames` is set.
+        Published networks without it saw their padding; here a motion must not hang on the longest one of its batch.
         words: tokens (B, S, text_width) and mask (B, S) bool, True = real; read only where `text_tokens` is set.
         """
         batch, frames, _ = x_t.shape
