@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -118,13 +118,25 @@ class StopRules:
 
 
 class Watch:
-    """Held-out prompts with their stop rules. Made while the denoiser is the base: that is the baseline."""
+    """Held-out prompts with their stop rules. Made while the denoiser is the base: that is the baseline.
 
-    def __init__(self, held_out: HeldOut, guards: GuardConfig) -> None:
-        self.held_out = held_out
+    reduce: averages a tensor over processes; their figures are rounded apart on GPUs, and all must stop, or none.
+    """
+
+    def __init__(
+        self, held_out: HeldOut, guards: GuardConfig, reduce: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        self.held_out, self._reduce = held_out, reduce
         self._x0_base = held_out.sample()
-        self.rules = StopRules(guards, held_out.measure(self._x0_base, self._x0_base))
+        self.rules = StopRules(guards, self._measure(self._x0_base))
 
     def look(self) -> dict[str, float]:
         """Figures of the policy as it is now."""
-        return self.held_out.measure(self.held_out.sample(), self._x0_base)
+        return self._measure(self.held_out.sample())
+
+    def _measure(self, x0: Tensor) -> dict[str, float]:
+        figures = self.held_out.measure(x0, self._x0_base)
+        if self._reduce is None:
+            return figures
+        shared = self._reduce(torch.tensor(list(figures.values()), dtype=torch.float64, device=x0.device))
+        return dict(zip(figures, shared.tolist(), strict=True))

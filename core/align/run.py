@@ -137,7 +137,7 @@ class AlignRun:
         if self.held_out is not None and c.guards.monitor_every:
             held_out = HeldOut(self.model, self.reward, self.schedule, self.held_out, c.guidance_scale, c.seed)
             with self.policy.base():
-                self.watch = Watch(held_out, c.guards)
+                self.watch = Watch(held_out, c.guards, self.processes.reduce)
             with self.policy.still():
                 self.passed_monitors = self.watch.look() if self.start is not None else dict(self.watch.rules.baseline)
 

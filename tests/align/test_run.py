@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from core.align.config import AlignConfig, GuardConfig
 from core.align.guards import EnsembleReward
-from core.align.monitor import HeldOut
+from core.align.monitor import HeldOut, Watch
 from core.align.processes import Processes
 from core.align.run import align
 from core.align.run_files import RunFolder
@@ -299,6 +299,24 @@ def test_micro_batches_add_up_to_the_batch(tiny, tmp_path, method) -> None:
     whole, _ = start(tiny, tmp_path / "whole", config)
     parts, _ = start(tiny, tmp_path / "parts", replace(config, micro_batch=3))
     assert difference(whole, parts) < 1e-9
+
+
+def test_processes_agree_where_to_stop(tiny) -> None:
+    """Prevents one process from stopping by a figure that the other has rounded to the right side of the limit."""
+    model, seen = tiny.Diffusion(), []
+    held_out = HeldOut(
+        model, tiny.Reward(), tiny.schedule(4), tiny.batch(8, seed=7), CONFIG.guidance_scale, CONFIG.seed
+    )
+
+    def reduce(figures: torch.Tensor) -> torch.Tensor:
+        seen.append(figures)
+        return figures + 1.0
+
+    alone, shared = Watch(held_out, GUARDS), Watch(held_out, GUARDS, reduce)
+    assert len(seen) == 1 and len(seen[0]) == len(alone.rules.baseline)
+    for name, value in alone.rules.baseline.items():
+        assert shared.rules.baseline[name] == pytest.approx(value + 1.0)
+    assert shared.look() == pytest.approx({name: value + 1.0 for name, value in alone.look().items()})
 
 
 WORKER = """
