@@ -1,6 +1,6 @@
 """EasyTune and its rivals from the same base, reward, prompts and seeds: memory, time, and what the judge says.
 
-    python -m benchmarks.alignment                     # everything, some 8 hours of one core; run again after a kill
+    python -m benchmarks.alignment                     # everything, some 11 hours of one core; run again after a kill
     python -m benchmarks.alignment --scale laptop      # the same in two to three hours: small batches
     python -m benchmarks.alignment --stages cost       # memory and time only, minutes
     python -m benchmarks.alignment --ablation          # EasyTune with each guard alone; benchmarks.guards: all but one
