@@ -43,7 +43,6 @@ class Row:
     align: Mapping[str, float] = field(default_factory=dict)
     ensemble: bool = True
     saturates: bool = False  # at the mean reward of real motions
-    watched: bool = False  # by the monitors on held-out prompts, with their stop rules
     keep: float = 1.0
 
 
@@ -61,8 +60,8 @@ ROWS = {
     "with physical term": Row({"physical_weight": 0.1}),
     "keep 0.4": Row(keep=0.4),
     "none": Row(_NONE, {"noise_power": 0.0}, ensemble=False),
-    "only stop rules": Row(_WATCHED, {"noise_power": 0.0}, ensemble=False, watched=True),
-    "only ensemble and alarm": Row(_WATCHED, {"noise_power": 0.0}, watched=True),
+    "only stop rules": Row(_WATCHED, {"noise_power": 0.0}, ensemble=False),
+    "only ensemble and alarm": Row(_WATCHED, {"noise_power": 0.0}),
 }
 FIGURES = {
     "reward": "first reward",
@@ -162,6 +161,7 @@ def measure(config: Ablation, name: str, world: World, exam: Exam) -> dict[str, 
         return exam.mark(world.model)
     row = ROWS[name]
     settings = settings_of(config, row, world.ceilings)
+    watched = HELD_OUT if settings.guards.monitor_every else 0
     folder = config.out / "runs" / (WHOLE if row.keep < 1 else name).replace(" ", "-")
     result = align(
         copy.deepcopy(world.model),
@@ -170,15 +170,13 @@ def measure(config: Ablation, name: str, world: World, exam: Exam) -> dict[str, 
         world.batches(settings, row.ensemble),
         settings,
         folder,
-        held_out_batch(motions_of(world, "val", 300, 0), world.encoder, HELD_OUT, world.device)
-        if row.watched
-        else None,
+        held_out_batch(motions_of(world, "val", 300, 0), world.encoder, watched, world.device),
         ProgressLine(name),
     )
     model = copy.deepcopy(world.model)
     add_adapters(model.denoiser, result.adapters, row.keep * settings.lora_alpha / settings.lora_rank)
     ended = f"update {result.updates}: {result.stopped}" if result.stopped else "no"
-    return {**exam.mark(model), "ended": ended if row.watched else ""}
+    return {**exam.mark(model), "ended": ended if watched else ""}
 
 
 def settings_of(config: Ablation, row: Row, ceilings: Mapping[bool, float]) -> AlignConfig:

@@ -140,10 +140,8 @@ def difference_table(name: str, changes: Mapping[str, PairedDifference], rows: T
     ]
     for metric in [m for m in METRICS if m in changes]:
         change, (title, direction) = changes[metric], METRICS[metric]
-        real = (
-            rows[REAL][metric].mean if metric in rows[REAL] else math.nan
-        )  # one take of a prompt has no MultiModality
-        word = verdict(metric, change, rows[before][metric].mean, real)
+        real = rows[REAL].get(metric)  # None for MultiModality: a prompt has one real motion
+        word = verdict(metric, change, rows[before][metric].mean, real.mean if real else math.nan)
         published = f"{PUBLISHED[metric]:+.1%}" if metric in PUBLISHED else ""
         relative = "–" if math.isnan(change.relative) else f"{change.relative:+.1%}"
         figures = f"{change.mean:+.4f} | [{change.low:+.4f}, {change.high:+.4f}] | {relative}"
