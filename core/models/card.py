@@ -16,6 +16,7 @@ WHAT = {  # architecture -> what a checkpoint of it is, where nothing else tells
     "Denoiser": "Base text-to-motion model: latent diffusion on the VAE's latents, conditioned on MiniLM tokens.",
     "MdmDiffusion": "MDM text-to-motion model: diffusion on the 263 features themselves, conditioned on MiniLM tokens.",
     "RewardModel": "Reward: text-motion similarity that alignment maximises.",
+    "LatentReward": "Noise-aware reward: text-motion similarity of the VAE's latents at any noise level.",
     "Judge": (
         "Judge: text-motion evaluator that no alignment ever sees; R-precision, MM-Dist, FID and Diversity in the "
         "README are its."

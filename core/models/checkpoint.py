@@ -19,6 +19,7 @@ from torch import nn
 from core.models.denoiser import Denoiser, DenoiserConfig
 from core.models.judge import Judge, JudgeConfig
 from core.models.latent import LatentDiffusion
+from core.models.latent_reward import LatentReward, LatentRewardConfig
 from core.models.layers import store_by_column
 from core.models.mdm import Mdm, MdmConfig, SinusoidTable
 from core.models.mdm_diffusion import MdmDiffusion, MdmDiffusionConfig
@@ -39,6 +40,7 @@ ARCHITECTURES: dict[str, tuple[type[nn.Module], type]] = {
     "MotionVae": (MotionVae, VaeConfig),
     "Denoiser": (Denoiser, DenoiserConfig),
     "RewardModel": (RewardModel, RewardConfig),
+    "LatentReward": (LatentReward, LatentRewardConfig),
     "Judge": (Judge, JudgeConfig),
     "MldDiffusion": (MldDiffusion, MldConfig),
     "MldDenoiser": (MldDenoiser, MldDenoiserConfig),
@@ -56,6 +58,7 @@ MAKE_COMMANDS = {
     "reward": "python -m core train reward",
     "reward-b": "python -m core train reward --name reward-b --loop.seed 21",
     "reward-spl": "python -m core refine",
+    "reward-noised": "python -m core train latent-reward",
     "judge": "python -m core train judge",
     "mdm": "python -m core train mdm",
 }
@@ -122,6 +125,7 @@ def load_module(
 ) -> nn.Module:
     """The frozen module of a checkpoint folder, float32, in eval mode; kinds: architectures that it may be.
 
+    A reward of latents comes with the VAE beside it.
     Raises FileNotFoundError naming the missing file and the command that makes it; ValueError naming a damaged or
     mismatched one.
     """
@@ -134,6 +138,8 @@ def load_module(
         raise ValueError(
             f"{folder} is of another version ({_reason(error)}). Make it again with `{_command(folder)}`."
         ) from error
+    if isinstance(module, LatentReward):
+        module.encode = load_vae(folder.parent, device).encode
     return module.eval().requires_grad_(False).to(device)
 
 

@@ -57,9 +57,12 @@ class RewardModel(nn.Module):
         """Features (B, F, 263) in physical units, frames (B,) -> unit embeddings (B, E)."""
         x = (features - self.feature_mean) / self.feature_std * length_mask(lengths, features.shape[1])[..., None]
         x = F.pad(x, (0, 0, 0, -x.shape[1] % PATCH)).unflatten(1, (-1, PATCH)).flatten(2)
-        mask = length_mask((lengths + PATCH - 1) // PATCH, x.shape[1])
-        position = sinusoid(torch.arange(x.shape[1], device=x.device), self.config.width)
-        h = self.motion_in(neighbours(x)) + position
+        return self._summary(self.motion_in(neighbours(x)), (lengths + PATCH - 1) // PATCH)
+
+    def _summary(self, h: Tensor, sizes: Tensor) -> Tensor:
+        """Tokens (B, L, width) of a motion, of which sizes (B,) are real -> unit embeddings (B, E)."""
+        mask = length_mask(sizes, h.shape[1])
+        h = h + sinusoid(torch.arange(h.shape[1], device=h.device), self.config.width)
         for layer in self.motion_layers:
             h = layer(h, mask)
         return F.normalize(_masked_mean(self.motion_out(h), mask).float(), dim=-1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -17,10 +17,12 @@ from core.models.card import write_card
 from core.models.checkpoint import fingerprint, load_vae, save_checkpoint
 from core.models.denoiser import Denoiser, DenoiserConfig
 from core.models.judge import WORD, Judge, JudgeConfig
+from core.models.latent_reward import LatentReward, LatentRewardConfig
 from core.models.mdm_diffusion import MdmDiffusion, MdmDiffusionConfig
 from core.models.reward import RewardConfig, RewardModel
 from core.models.vae import MotionVae, VaeConfig, VaeLossWeights, latent_lengths
 from core.text.encoder import CaptionCache, load_text_encoder
+from core.train.latent_reward_task import LatentRewardTask
 from core.train.loop import Callback, LoopConfig, Task, Trainer, config_of, pick_device
 from core.train.mdm_task import MdmTask
 from core.train.run_record import content
@@ -93,6 +95,18 @@ class TrainReward:
         default_factory=lambda: LoopConfig(steps=1200, batch_size=128, learning_rate=8e-4, ema=0.995)
     )
     name: str = "reward"  # folder below checkpoints and runs; a further member of an ensemble takes another seed too
+
+
+@dataclass(frozen=True)
+class TrainLatentReward:
+    """Train a noise-aware reward on the latents of checkpoints/vae, for `align --method easytune-sde`."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: LatentRewardConfig = field(default_factory=LatentRewardConfig)
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(steps=1200, batch_size=128, learning_rate=8e-4, ema=0.995)
+    )
+    name: str = "reward-noised"  # folder below checkpoints and runs
 
 
 @dataclass(frozen=True)
@@ -262,6 +276,23 @@ def train_reward(config: TrainReward, callback: Callback | None = None, command:
     task = RewardTask(model, train, val, cache, loop.batch_size, loop.seed)
     command = command or f"python -m core train reward --name {config.name} --loop.seed {loop.seed}"
     save_trained(config.name, task, config, *run_task(config.name, task, config, callback), command)
+
+
+def train_latent_reward(
+    config: TrainLatentReward, callback: Callback | None = None, command: str | None = None
+) -> None:
+    """Writes checkpoints/<name>. Needs checkpoints/vae. Resumes from runs/<name>."""
+    loop = config.loop
+    torch.manual_seed(loop.seed)
+    train, val = motion_sets(config.data)
+    device = pick_device(loop.device)
+    vae = load_vae(config.data.checkpoints, device)
+    latents = encode_set(vae, train), encode_set(vae, val)
+    cache = caption_cache(config.data, train, val)
+    model = LatentReward(replace(config.model, latent_dim=vae.config.latent_dim)).to(device)
+    task = LatentRewardTask(model, train, val, latents, cache, loop.batch_size, loop.seed)
+    trained = run_task(config.name, task, config, callback, config.data.checkpoints / "vae")
+    save_trained(config.name, task, config, *trained, command)
 
 
 def train_judge(config: TrainJudge, callback: Callback | None = None, command: str | None = None) -> None:

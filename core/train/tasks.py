@@ -236,7 +236,7 @@ class PairSet:
 class PairBatch:
     """B motions with one text each."""
 
-    features: Tensor  # (B, F, 263)
+    features: Tensor  # (B, F, 263), or latents (B, L, D) for a reward that reads these
     lengths: Tensor  # (B,) frames
     text: Any  # what the model embeds, B rows
     same: Tensor  # (B, B) bool, True where motion i and text j mean the same
@@ -246,9 +246,14 @@ def collate_pairs(pairs: PairSet, indices: np.ndarray, rng: np.random.Generator,
     """Motions `indices` (B,) with one random caption each."""
     features, lengths = to_tensors(pairs.motions, indices, device)
     text = pairs.table.draw(indices, rng)
+    text = text.to(device) if isinstance(text, TextFeatures) else text
+    return PairBatch(features, lengths, text, same_meaning(pairs, indices, device))
+
+
+def same_meaning(pairs: PairSet, indices: np.ndarray, device: torch.device) -> Tensor:
+    """(B, B) bool: which of the motions `indices` (B,) mean the same."""
     meanings = pairs.meanings[indices]
-    same = torch.from_numpy(meanings[:, None] == meanings[None]).to(device)
-    return PairBatch(features, lengths, text.to(device) if isinstance(text, TextFeatures) else text, same)
+    return torch.from_numpy(meanings[:, None] == meanings[None]).to(device)
 
 
 class NearMisses:
@@ -286,10 +291,14 @@ class PairTask:
     def loss(self, model: nn.Module, batch: PairBatch) -> dict[str, Tensor]:
         """'loss', and 'top1': the share of texts whose nearest motion of the batch has the same meaning."""
         inner = unwrapped(model)
-        motion, words = inner.embed_motion(batch.features, batch.lengths), inner.embed_text(batch.text)
+        motion, words = self.embed(inner, batch), inner.embed_text(batch.text)
         nearest = torch.cdist(words, motion).argmin(1)
         top1 = batch.same[torch.arange(len(batch.same), device=nearest.device), nearest].float().mean()
         return {"loss": self.pair_loss(inner, motion, words, batch.same), "top1": top1}
+
+    def embed(self, model: Any, batch: PairBatch) -> Tensor:
+        """Embeddings (B, E) of the batch's motions."""
+        return model.embed_motion(batch.features, batch.lengths)
 
     def pair_loss(self, model: Any, motion: Tensor, words: Tensor, same: Tensor) -> Tensor:
         """Loss of embeddings (B, E), (B, E); same (B, B)."""

@@ -1,4 +1,4 @@
-"""From an archive of clips to four checkpoints that load: the functions behind `python -m core train`, at toy size."""
+"""From an archive of clips to five checkpoints that load: the functions behind `python -m core train`, at toy size."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 import torch
 
+from core.align.config import AlignConfig, GuardConfig
 from core.body.smpl_files import DEFAULT_BODY, load_body
+from core.commands.align import Align
+from core.commands.align import run as align_run
 from core.data.clips import Clip, ClipArchive, save_archive
 from core.data.prepare import split_clips
 from core.diffusion.rollout import SamplerConfig, sample_motions
 from core.models.checkpoint import load_diffusion, load_judge, load_module, load_reward, load_vae
 from core.models.denoiser import DenoiserConfig
+from core.models.latent_reward import LatentRewardConfig
 from core.models.reward import RewardConfig
 from core.models.vae import VaeConfig
 from core.preference.mining import MiningConfig
@@ -28,6 +32,7 @@ from core.train.run import (
     DataConfig,
     TrainBase,
     TrainJudge,
+    TrainLatentReward,
     TrainReward,
     TrainVae,
     caption_cache,
@@ -35,6 +40,7 @@ from core.train.run import (
     motion_sets,
     train_base,
     train_judge,
+    train_latent_reward,
     train_reward,
     train_vae,
     vocabulary,
@@ -67,25 +73,31 @@ def data(tmp_path_factory) -> DataConfig:
 
 @pytest.fixture(scope="module")
 def trained(data) -> Path:
-    """The folder of checkpoints after all four commands."""
+    """The folder of checkpoints after five commands."""
     vae = VaeConfig(latent_dim=4, width=16, hidden=16, blocks=1, refine_width=8)
     train_vae(TrainVae(data, vae, loop=LOOP))
     train_base(TrainBase(data, DenoiserConfig(latent_dim=4, width=16, layers=1, heads=2), LOOP))
     train_reward(TrainReward(data, RewardConfig(width=16, heads=2, motion_layers=1, text_layers=1), LOOP))
+    tiny = LatentRewardConfig(width=16, heads=2, motion_layers=1, text_layers=1)
+    train_latent_reward(TrainLatentReward(data, tiny, LOOP), command="python -m core train latent-reward")
     train_judge(TrainJudge(data, 16, LOOP), command="python -m core train judge --width 16")
     return data.checkpoints
 
 
-@pytest.mark.parametrize("name", ["vae", "base", "reward", "judge"])
+@pytest.mark.parametrize("name", ["vae", "base", "reward", "reward-noised", "judge"])
 def test_checkpoint_says_how_it_was_made(trained, data, name) -> None:
     described = json.loads((trained / name / "config.json").read_text())
     (settings,) = described["training"].values()
     assert settings["loop"]["steps"] == 3 and settings["data"]["archive"] == str(data.archive)
     assert described["validation"] and all(np.isfinite(v) for v in described["validation"].values())
-    typed = {"judge": "judge --width 16", "reward": "reward --name reward --loop.seed 0"}.get(name, name)
+    typed = {
+        "judge": "judge --width 16",
+        "reward": "reward --name reward --loop.seed 0",
+        "reward-noised": "latent-reward",
+    }.get(name, name)
     assert f"`python -m core train {typed}` on {data.archive}" in (trained / name / "card.md").read_text()
     made_from = json.loads((data.runs / name / "run.json").read_text())["made_from"]
-    assert set(made_from) == ({"archive", "vae"} if name == "base" else {"archive"})
+    assert set(made_from) == ({"archive", "vae"} if name in ("base", "reward-noised") else {"archive"})
     assert (data.runs / name / "curves.png").exists() and (data.runs / name / "metrics.jsonl").exists()
 
 
@@ -97,6 +109,20 @@ def test_trained_models_work_together(trained, data) -> None:
     features, lengths = torch.from_numpy(motion)[None], torch.tensor([41])
     assert load_reward(trained)(features, lengths, encoder.encode(["a person walks"])).shape == (1,)
     assert load_judge(trained).embed_motion(features, lengths).shape == (1, 128)
+
+
+def test_the_base_is_aligned_on_noised_latents(trained, data) -> None:
+    """Fails where the noise-aware reward does not fit the base it was made for, at its steps or at its monitors."""
+    lax = {"max_skating_gain": 99.0, "max_acceleration_gain": 99.0, "max_distance": 1e9, "max_diversity_loss": 99.0}
+    guards = GuardConfig(anchor_weight=0.1, monitor_every=1, **lax)
+    settings = AlignConfig("easytune-sde", 3, 2, eta=1.0, updates=2, batch=4, lora_rank=2, lr=1e-2, guards=guards)
+    config = Align(
+        "sde", rewards=("reward-noised",), archive=data.archive, train_items=4, checkpoints=trained, runs=data.runs,
+        device="cpu", held_out_prompts=3, align=settings,
+    )  # fmt: skip
+    result = align_run(config)
+    assert result.updates == 2 and all(np.isfinite(v) for v in result.monitors.values())
+    assert any(value.any() for name, value in result.adapters.items() if name.endswith(".b"))
 
 
 def test_latents_have_zero_mean_and_unit_variance(trained, data) -> None:

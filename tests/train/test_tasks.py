@@ -10,12 +10,16 @@ import pytest
 import torch
 
 from core.data.compose import action_group
+from core.data.dataset import MotionSet
+from core.diffusion.schedule import training_alphas
 from core.models.denoiser import Denoiser, DenoiserConfig
 from core.models.judge import Judge, JudgeConfig
+from core.models.latent_reward import CLEAN, LatentReward, LatentRewardConfig
 from core.models.reward import RewardConfig, RewardModel
 from core.models.vae import MotionVae, VaeConfig, VaeLossWeights
 from core.motion.layout import POSITIONS, ROOT_HEIGHT, ROTATIONS
 from core.text.features import TextFeatures
+from core.train.latent_reward_task import LatentRewardTask
 from core.train.loop import Task
 from core.train.tasks import (
     DROP_TEXT,
@@ -44,6 +48,12 @@ def latent_set(motions, cache) -> LatentSet:
     )
 
 
+def posed_latents(motions: MotionSet) -> list[torch.Tensor]:
+    """One latent for four frames: the first four numbers of their mean."""
+    frames = [torch.from_numpy(motions.motion(i)) for i in range(len(motions))]
+    return [torch.stack([part.mean(0)[:4] for part in f.split(4)]) * 10 for f in frames]
+
+
 @pytest.fixture
 def make_task(train_set, val_set, cache) -> Callable[..., Task]:
     """make_task(name, seed=0): a task with a tiny model."""
@@ -58,6 +68,11 @@ def make_task(train_set, val_set, cache) -> Callable[..., Task]:
         if name == "reward":
             config = RewardConfig(text_dim=12, width=16, heads=2, motion_layers=1, text_layers=1, embedding=8)
             return RewardTask(RewardModel(config), train_set, val_set, cache, SIZE, seed)
+        if name == "latent-reward":
+            sizes = {"width": 16, "heads": 2, "motion_layers": 1, "text_layers": 1, "embedding": 8}
+            model = LatentReward(LatentRewardConfig(text_dim=12, **sizes, latent_dim=4))
+            latents = posed_latents(train_set), posed_latents(val_set)
+            return LatentRewardTask(model, train_set, val_set, latents, cache, SIZE, seed)
         words = ("a", "person", "tired", "happy", "walks", "waves", "bows", "runs")
         return JudgeTask(Judge(JudgeConfig(words, word_dim=8, width=16, embedding=8)), train_set, val_set, SIZE, seed)
 
@@ -76,7 +91,7 @@ def equal(a, b) -> bool:
     return all(x.shape == y.shape and torch.equal(x, y) for x, y in pairs)
 
 
-@pytest.mark.parametrize("name", ["vae", "base", "reward", "judge"])
+@pytest.mark.parametrize("name", ["vae", "base", "reward", "latent-reward", "judge"])
 def test_batch_is_a_function_of_step_process_and_seed(make_task, name) -> None:
     """Resuming relies on it: fails where a batch depends on the batches before, or all processes get the same."""
     task = make_task(name)
@@ -87,7 +102,7 @@ def test_batch_is_a_function_of_step_process_and_seed(make_task, name) -> None:
         assert not equal(batch, other)
 
 
-@pytest.mark.parametrize("name", ["vae", "base", "reward", "judge"])
+@pytest.mark.parametrize("name", ["vae", "base", "reward", "latent-reward", "judge"])
 def test_loss_falls_and_validation_repeats(make_task, name) -> None:
     """Fails where a loss has no gradient, or validation figures change with the state of the random generators."""
     task = make_task(name)
@@ -219,3 +234,27 @@ def test_meanings_are_numbered_over_all_sets(train_set, val_set) -> None:
 
 def test_chunks_cover_everything_once() -> None:
     assert [c.tolist() for c in batches_in_order(5, 2)] == [[0, 1], [2, 3], [4]] and not list(batches_in_order(0, 2))
+
+
+def test_noised_latents_are_of_their_own_motions_and_levels(make_task, train_set) -> None:
+    """Fails where texts meet latents of other motions, or the reward is told another noise level than there is."""
+    task = make_task("latent-reward")
+    batch, seen = task.batch(3, 0, 1), []
+    z = posed_latents(train_set)
+    for row, n in zip(batch.features, batch.lengths.tolist(), strict=True):
+        seen += [i for i in range(len(z)) if n == train_set.lengths[i] and torch.equal(row[: len(z[i])], z[i])]
+    expected = [[train_set.meanings[i] == train_set.meanings[j] for j in seen] for i in seen]
+    assert len(seen) == SIZE and batch.same.tolist() == expected
+
+    class Spy:
+        def embed_latent(self, x_t, t, lengths):
+            signal = torch.where(t == CLEAN, 1.0, training_alphas()[t])[:, None, None]
+            noise = (x_t - signal.sqrt() * batch.features) / (1 - signal).sqrt().clamp(min=1e-9)
+            return t, noise.std((1, 2))
+
+    for task.level in (CLEAN, 300, 999):
+        t, noise = task.embed(Spy(), batch)
+        assert t.tolist() == [task.level] * SIZE
+        torch.testing.assert_close(noise, torch.full((SIZE,), float(task.level != CLEAN)), atol=0.35, rtol=0)
+    task.level = None
+    assert len({int(t) for _ in range(4) for t in task.embed(Spy(), batch)[0]}) > SIZE
