@@ -9,7 +9,7 @@ from core.commands.console import exit_code
 
 COMMANDS = {
     "prepare": "turn a motion dataset into one compact archive",
-    "train": "train vae, base, mdm, reward or judge",
+    "train": "train vae, base, mdm, reward, latent-reward (noise-aware) or judge",
     "refine": "sharpen a reward on its own retrieval failures (SPL), and on votes if there are any",
     "align": "fine-tune the base model on the reward: EasyTune, DRaFT, AlignProp, DRTune, ReFL and more",
     "align-report": "reward and judge of an alignment, drawn together; the card tells where they part",

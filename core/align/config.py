@@ -100,16 +100,15 @@ class AlignConfig:
             raise ValueError(f"precision={self.precision!r} is unknown. Choose float32 or bfloat16.")
 
     def _check_noise_aware(self) -> None:
-        if self.eta == 0:
+        wanted = {"eta": 1} if self.eta == 0 else {}
+        wanted |= {name: 0 for name in ("realism_weight", "physical_weight") if getattr(self.guards, name)}
+        if wanted:
+            found = ", ".join(f"{name}={getattr(self.guards, name, self.eta)}" for name in wanted)
+            flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in wanted.items())
             raise ValueError(
-                f"eta=0.0 adds no noise, which {self.method} is for. Set --eta 1, or choose method easytune."
+                f"{found}: {self.method} rewards noised motions, so it needs noise and no term that looks at clean "
+                f"ones. Set {flags}, or choose method easytune."
             )
-        for name in ("realism_weight", "physical_weight"):
-            if getattr(self.guards, name):
-                raise ValueError(
-                    f"{name}={getattr(self.guards, name)} looks at clean motions, {self.method} only rewards noised "
-                    "ones. Set it to 0, or choose method easytune."
-                )
 
     def rate(self, update: int) -> float:
         """AdamW's learning rate in one update; a pure function of it, so that a resumed run needs no more."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -46,13 +46,15 @@ def embedding_reward(reward: object) -> EmbeddingReward:
 
 
 def noised_reward(reward: object) -> NoisedReward:
-    """The reward, if it scores motions that are still noised; ValueError if it doesn't."""
-    if isinstance(reward, NoisedReward):
-        return reward
-    raise ValueError(
-        f"{type(reward).__name__} does not score noised motions, which easytune-sde needs. "
-        "Give one noise-aware reward, such as an imported SPM, or choose method easytune."
-    )
+    """The reward, if it, or each of an ensemble that is trained on, scores noised motions; ValueError if not."""
+    for member in reward.trained if isinstance(reward, EnsembleReward) else [reward]:
+        if not isinstance(member, NoisedReward):
+            raise ValueError(
+                f"{type(member).__name__} does not score noised motions, which easytune-sde needs. Set --rewards to "
+                "noise-aware ones, such as reward-noised (`python -m core train latent-reward`) or an imported SPM, or "
+                "choose method easytune."
+            )
+    return cast(NoisedReward, reward)
 
 
 def saturate(reward: Tensor, ceiling: float, sharpness: float) -> Tensor:
@@ -146,6 +148,10 @@ class EnsembleReward:
 
     def _joined(self, parts: list[Tensor]) -> Tensor:
         return torch.cat(parts, -1) / len(parts) ** 0.5
+
+    def noised(self, x_t: Tensor, t: int, lengths: Tensor, text: Any) -> Tensor:
+        """Mean reward (B,) of latents x_t (B, L, D) at noise level t; ValueError where a trained member can't tell."""
+        return torch.stack([noised_reward(r).noised(x_t, t, lengths, text) for r in self.trained]).mean(0)
 
     def members(self, features: Tensor, lengths: Tensor, text: Any) -> dict[str, Tensor]:
         """Rewards (B,) of each member: reward_0, reward_1 ... are trained on, watched_0 ... are not."""

@@ -15,7 +15,8 @@ import tyro
 
 from core.align.config import AlignConfig, GuardConfig, check_held_out
 from core.align.finetune import AlignBatch
-from core.align.guards import EnsembleReward, embedding_reward
+from core.align.guards import EnsembleReward, embedding_reward, noised_reward
+from core.align.plans import noise_aware
 from core.align.processes import current_processes
 from core.align.run import AlignResult, align
 from core.commands.console import ProgressLine
@@ -38,7 +39,7 @@ from core.models.checkpoint import (
 )
 from core.models.latent import LatentDiffusion
 from core.models.mld.reward import SpmReward
-from core.models.reward import RewardModel
+from core.models.reward import TwoTowers
 from core.text.encoder import TextEncoder, encoder_of, reward_encoder
 from core.train.curves import plot_curves
 from core.train.loop import Callback, pick_device
@@ -110,9 +111,8 @@ def run(config: Align, callback: Callback | None = None, command: str = "python 
     rewards = load_rewards(config, device)
     encoder = encoder_of(model, device)
     seen_by = reward_encoder(encoder, next(iter(rewards.values())).reads, device)
-    for reward in rewards.values():
-        reward.embed_text((seen_by or encoder).encode([""]).to(device))  # a sentence now, not a matrix error later
     reward = joined(config, rewards)
+    check_rewards(config, model, rewards, reward, (seen_by or encoder).encode([""]).to(device))
     train = load_set(config.archive, SetConfig("train", config.train_items, seed=config.align.seed + 100))
     val = load_set(config.archive, SetConfig("val", 300))
     start = starting_adapters(config) if config.start else None
@@ -217,11 +217,11 @@ def starting_adapters(config: Align) -> dict[str, torch.Tensor]:
     return start
 
 
-def load_rewards(config: Align, device: str) -> dict[str, RewardModel | SpmReward]:
+def load_rewards(config: Align, device: str) -> dict[str, TwoTowers | SpmReward]:
     """Folder -> reward, of those trained on and those watched; ValueError where they don't read text alike."""
     if not config.rewards:
         raise ValueError("rewards is empty. Name at least one folder below checkpoints, such as reward.")
-    found: dict[str, RewardModel | SpmReward] = {}
+    found: dict[str, TwoTowers | SpmReward] = {}
     for name in (*config.rewards, *config.watched):
         found[name] = load_reward(config.checkpoints / name, device)
     if len({module.reads for module in found.values()}) > 1:
@@ -230,15 +230,30 @@ def load_rewards(config: Align, device: str) -> dict[str, RewardModel | SpmRewar
     return found
 
 
-def load_reward(folder: Path, device: str) -> RewardModel | SpmReward:
+def load_reward(folder: Path, device: str) -> TwoTowers | SpmReward:
     """The reward of a checkpoint folder; ValueError where it holds something else."""
     module = load_module(folder, device)
-    if not isinstance(module, RewardModel | SpmReward):
+    if not isinstance(module, TwoTowers | SpmReward):
         raise ValueError(f"{folder} holds a {type(module).__name__}, which is no reward.")
     return module
 
 
-def joined(config: Align, rewards: Mapping[str, RewardModel | SpmReward]) -> Reward:
+def check_rewards(
+    config: Align, model: DiffusionModel, rewards: Mapping[str, TwoTowers | SpmReward], reward: Reward, text: Any
+) -> None:
+    """ValueError now, not a matrix error after minutes of sampling, where a reward knows other text or latents.
+
+    reward: of them all; text: of one prompt.
+    """
+    for member in rewards.values():
+        member.embed_text(text)
+    if noise_aware(config.align.plan(0)):
+        lengths = torch.tensor([40], device=model.device)
+        noise = torch.zeros(1, *model.latent_shape(lengths), device=model.device)
+        noised_reward(reward).noised(noise, 0, lengths, text)
+
+
+def joined(config: Align, rewards: Mapping[str, TwoTowers | SpmReward]) -> Reward:
     """One reward, or the mean of several."""
     trained, watched = ([rewards[name] for name in names] for names in (config.rewards, config.watched))
     return EnsembleReward(trained, watched) if len(trained) + len(watched) > 1 else trained[0]

@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
+from core.diffusion.schedule import CLEAN
+
 
 @dataclass(frozen=True)
 class DdimSchedule:
@@ -37,8 +39,8 @@ class DdimSchedule:
         return self.alpha_bars[step]
 
     def timestep_after(self, step: int) -> int:
-        """Training timestep of x_{t-1}; -1 after the last step."""
-        return self.timesteps[step + 1] if step + 1 < len(self.timesteps) else -1
+        """Training timestep of x_{t-1}; CLEAN after the last step."""
+        return self.timesteps[step + 1] if step + 1 < len(self.timesteps) else CLEAN
 
     def previous(self, x_t: Tensor, x0_hat: Tensor, step: int, noise: Tensor | None = None, stride: int = 1) -> Tensor:
         """x_t (B, L, D) before step `step + stride`, DDIM eq. (12). noise: needed where eta > 0, ignored otherwise."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 TRAIN_STEPS = 1000
+CLEAN = -1  # the timestep of what has no noise left
 SCHEDULER = {
     "num_train_timesteps": TRAIN_STEPS,
     "beta_schedule": "squaredcos_cap_v2",

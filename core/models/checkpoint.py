@@ -139,8 +139,19 @@ def load_module(
             f"{folder} is of another version ({_reason(error)}). Make it again with `{_command(folder)}`."
         ) from error
     if isinstance(module, LatentReward):
-        module.encode = load_vae(folder.parent, device).encode
+        module.attach(_vae_of(module, folder))
     return module.eval().requires_grad_(False).to(device)
+
+
+def _vae_of(reward: LatentReward, folder: Path) -> MotionVae:
+    """The VAE beside a reward of latents; ValueError where it learnt the latents of another one."""
+    vae = load_vae(folder.parent)
+    if reward.config.vae != fingerprint(folder.parent / "vae"):
+        raise ValueError(
+            f"{folder} knows the latents of another VAE than {folder.parent / 'vae'}. Make it again with "
+            "`python -m core train latent-reward`."
+        )
+    return vae
 
 
 def _configure(config_type: type, values: dict[str, Any]) -> Any:

@@ -33,20 +33,17 @@ class RewardConfig:
     temperature: float = 0.07  # InfoNCE
 
 
-class RewardModel(nn.Module):
-    """Two transformers and a cosine; see the module docstring."""
+class TwoTowers(nn.Module):
+    """Two transformers and a cosine; what a motion's tokens are made of is up to the subclass."""
 
     reads = "minilm"  # the text encoder whose features it knows
-    feature_mean: Tensor  # (263,) over the training set
-    feature_std: Tensor  # (263,), one spread per group of features
 
-    def __init__(self, config: RewardConfig) -> None:
+    def __init__(self, config: RewardConfig, inputs: int) -> None:
+        """inputs: numbers that a token of a motion is made of."""
         super().__init__()
         self.config = config
         w = config.width
-        self.register_buffer("feature_mean", torch.zeros(N_FEATURES))
-        self.register_buffer("feature_std", torch.ones(N_FEATURES))
-        self.motion_in = nn.Linear(3 * PATCH * N_FEATURES, w)
+        self.motion_in = nn.Linear(inputs, w)
         self.motion_layers = _layers(config, config.motion_layers)
         self.motion_out = nn.Sequential(nn.LayerNorm(w), nn.Linear(w, config.embedding))
         self.text_in = nn.Linear(config.text_dim, w)
@@ -55,9 +52,7 @@ class RewardModel(nn.Module):
 
     def embed_motion(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Features (B, F, 263) in physical units, frames (B,) -> unit embeddings (B, E)."""
-        x = (features - self.feature_mean) / self.feature_std * length_mask(lengths, features.shape[1])[..., None]
-        x = F.pad(x, (0, 0, 0, -x.shape[1] % PATCH)).unflatten(1, (-1, PATCH)).flatten(2)
-        return self._summary(self.motion_in(neighbours(x)), (lengths + PATCH - 1) // PATCH)
+        raise NotImplementedError
 
     def _summary(self, h: Tensor, sizes: Tensor) -> Tensor:
         """Tokens (B, L, width) of a motion, of which sizes (B,) are real -> unit embeddings (B, E)."""
@@ -79,6 +74,24 @@ class RewardModel(nn.Module):
     def forward(self, features: Tensor, lengths: Tensor, text: TextFeatures) -> Tensor:
         """Reward (B,) in [-1, 1]: cosine similarity of motion i and text i."""
         return (self.embed_motion(features, lengths) * self.embed_text(text)).sum(-1)
+
+
+class RewardModel(TwoTowers):
+    """A motion's tokens are patches of its features; see the module docstring."""
+
+    feature_mean: Tensor  # (263,) over the training set
+    feature_std: Tensor  # (263,), one spread per group of features
+
+    def __init__(self, config: RewardConfig) -> None:
+        super().__init__(config, 3 * PATCH * N_FEATURES)
+        self.register_buffer("feature_mean", torch.zeros(N_FEATURES))
+        self.register_buffer("feature_std", torch.ones(N_FEATURES))
+
+    def embed_motion(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Features (B, F, 263) in physical units, frames (B,) -> unit embeddings (B, E)."""
+        x = (features - self.feature_mean) / self.feature_std * length_mask(lengths, features.shape[1])[..., None]
+        x = F.pad(x, (0, 0, 0, -x.shape[1] % PATCH)).unflatten(1, (-1, PATCH)).flatten(2)
+        return self._summary(self.motion_in(neighbours(x)), (lengths + PATCH - 1) // PATCH)
 
 
 def _layers(config: RewardConfig, n: int) -> nn.ModuleList:

@@ -288,11 +288,13 @@ def train_latent_reward(
     device = pick_device(loop.device)
     vae = load_vae(config.data.checkpoints, device)
     latents = encode_set(vae, train), encode_set(vae, val)
-    cache = caption_cache(config.data, train, val)
-    model = LatentReward(replace(config.model, latent_dim=vae.config.latent_dim)).to(device)
+    cache, origin = caption_cache(config.data, train, val), config.data.checkpoints / "vae"
+    known = replace(config.model, latent_dim=vae.config.latent_dim, vae=fingerprint(origin))
+    config = replace(config, model=known)
+    model = LatentReward(known, vae).to(device)
     task = LatentRewardTask(model, train, val, latents, cache, loop.batch_size, loop.seed)
-    trained = run_task(config.name, task, config, callback, config.data.checkpoints / "vae")
-    save_trained(config.name, task, config, *trained, command)
+    command = command or f"python -m core train latent-reward --name {config.name} --loop.seed {loop.seed}"
+    save_trained(config.name, task, config, *run_task(config.name, task, config, callback, origin), command)
 
 
 def train_judge(config: TrainJudge, callback: Callback | None = None, command: str | None = None) -> None:

@@ -15,7 +15,7 @@ from core.data.dataset import MotionSet
 from core.diffusion.schedule import add_noise, training_alphas
 from core.models.denoiser import Denoiser
 from core.models.judge import Judge
-from core.models.reward import RewardModel, info_nce
+from core.models.reward import RewardModel, TwoTowers, info_nce
 from core.models.vae import MotionVae, VaeLossWeights, vae_loss
 from core.motion.features import recover_joints_torch
 from core.motion.layout import CONTACTS, POSITIONS, ROTATIONS, VELOCITIES
@@ -273,12 +273,14 @@ class NearMisses:
 
 
 class PairTask:
-    """What the reward and the judge share: pairs of motion and text. Side effect: sets the feature statistics."""
+    """What rewards and the judge share: pairs of motion and text. Side effect: sets the feature statistics."""
 
-    def __init__(self, model: RewardModel | Judge, train: PairSet, val: PairSet, size: int, seed: int) -> None:
-        self.model: RewardModel | Judge = model
+    def __init__(self, model: TwoTowers | Judge, train: PairSet, val: PairSet, size: int, seed: int) -> None:
+        self.model: TwoTowers | Judge = model
         self.train, self.val, self.size, self.seed = train, val, size, seed
-        _set_statistics(model, train.motions)
+        self.device = next(model.parameters()).device
+        if isinstance(model, RewardModel | Judge):
+            _set_statistics(model, train.motions)
 
     def batch(self, step: int, process: int, processes: int) -> PairBatch:
         """Random motions, one random caption each."""
@@ -286,7 +288,7 @@ class PairTask:
         return self._collate(self.train, rng.integers(0, len(self.train.motions), self.size), rng)
 
     def _collate(self, pairs: PairSet, indices: np.ndarray, rng: np.random.Generator) -> PairBatch:
-        return collate_pairs(pairs, indices, rng, self.model.feature_mean.device)
+        return collate_pairs(pairs, indices, rng, self.device)
 
     def loss(self, model: nn.Module, batch: PairBatch) -> dict[str, Tensor]:
         """'loss', and 'top1': the share of texts whose nearest motion of the batch has the same meaning."""
@@ -319,7 +321,7 @@ class RewardTask(PairTask):
     """InfoNCE over a batch, texts as token features."""
 
     def __init__(
-        self, model: RewardModel, train: MotionSet, val: MotionSet, cache: CaptionCache, size: int, seed: int
+        self, model: TwoTowers, train: MotionSet, val: MotionSet, cache: CaptionCache, size: int, seed: int
     ) -> None:
         ids, val_ids = meaning_ids(train, val)
         pairs = PairSet(train, CaptionTable(train, cache), ids)

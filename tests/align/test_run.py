@@ -82,6 +82,23 @@ def test_killed_run_resumes_to_the_same_weights(tiny, tmp_path, method, lora_ran
     assert [row["update"] for row in logs[0]] == [row["update"] for row in logs[1]]
 
 
+def test_a_falling_rate_is_the_same_after_a_kill(tiny, tmp_path) -> None:
+    """Fails where a resumed run starts again at the full rate, or the rate of the first batch is not lr."""
+    config = replace(CONFIG, lr_halving=4)
+    assert [config.rate(update) / CONFIG.lr for update in (0, 4, 8)] == [1.0, 0.5, 0.25] and CONFIG.rate(99) == 3e-3
+    whole, _ = start(tiny, tmp_path / "whole", config)
+    with pytest.raises(Killed):
+        start(tiny, tmp_path / "killed", config, callback=kill_at(8))
+    resumed, _ = start(tiny, tmp_path / "killed", config)
+    assert difference(whole, resumed) < 1e-6
+    steady, base = start(tiny, tmp_path / "steady")[0], tiny.Diffusion().denoiser.state_dict()
+    assert difference(base, whole) < 0.9 * difference(base, steady)
+    once = [start(tiny, tmp_path / f"one-{c.lr_halving}", replace(c, updates=1))[0] for c in (config, CONFIG)]
+    assert difference(*once) == 0
+    with pytest.raises(ValueError, match="lr_halving=0 must be at least 1 batch, or None"):
+        replace(CONFIG, lr_halving=0)
+
+
 def test_reward_rises_and_module_is_ordinary_again(tiny, tmp_path) -> None:
     """Fails on a wrong sign; and a shipped checkpoint must not carry adapter names."""
     steps = []
@@ -249,10 +266,13 @@ def test_noisy_steps_are_monitored_with_noise(tiny, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"eta": 0.0}, "eta=0.0 adds no noise, which easytune-sde is for. Set --eta 1, or choose method easytune"),
+        ({"eta": 0.0}, "eta=0.0: easytune-sde rewards noised motions.* Set --eta 1, or choose method easytune"),
         ({"eta": 1.5}, "eta=1.5 is outside 0-1"),
-        ({"guards": GuardConfig(realism_weight=1.0)}, "realism_weight=1.0 looks at clean motions"),
-        ({"guards": GuardConfig(physical_weight=0.1)}, "physical_weight=0.1 looks at clean motions"),
+        ({"guards": GuardConfig(physical_weight=0.1)}, "^physical_weight=0.1: .* Set --physical-weight 0"),
+        (
+            {"eta": 0.0, "guards": GuardConfig(realism_weight=1.0)},
+            "^eta=0.0, realism_weight=1.0: .* Set --eta 1 --realism-weight 0",
+        ),
     ],
 )
 def test_noise_aware_mode_says_what_it_needs(changes, said) -> None:
@@ -262,10 +282,22 @@ def test_noise_aware_mode_says_what_it_needs(changes, said) -> None:
 
 
 def test_only_a_noise_aware_reward_is_taken_for_noised_motions(tiny, tmp_path) -> None:
-    """Prevents a run that fails after its first trajectory; an ensemble does not score noised motions either."""
+    """Prevents a run that fails after its first trajectory; an ensemble may watch what knows clean ones only."""
     sde, schedule = replace(CONFIG, method="easytune-sde", eta=1.0), replace(tiny.schedule(4), eta=1.0)
-    with pytest.raises(ValueError, match="EnsembleReward does not score noised motions, which easytune-sde needs"):
-        align(tiny.Diffusion(), EnsembleReward([tiny.Reward()]), schedule, tiny.batch, sde, tmp_path)
+
+    def clean_only(features, lengths, text):
+        return tiny.Reward()(features, lengths, text)
+
+    for reward in (clean_only, EnsembleReward([tiny.Reward(), clean_only])):
+        with pytest.raises(ValueError, match="function does not score noised motions, which easytune-sde needs"):
+            align(tiny.Diffusion(), reward, schedule, tiny.batch, sde, tmp_path)
+    two = EnsembleReward([tiny.Reward(), tiny.Reward(seed=5)], [clean_only])
+    held_out, batch = tiny.batch(8, seed=7), tiny.batch(4)
+    result = align(tiny.Diffusion(), two, schedule, lambda i: batch, sde, tmp_path, held_out)
+    assert result.updates == 12 and {"reward_0", "reward_1", "watched_0"} <= result.monitors.keys()
+    x, lengths, text = torch.randn(4, *tiny.Diffusion().latent_shape(batch.lengths)).double(), batch.lengths, batch.text
+    parts = [member.noised(x, 7, lengths, text) for member in two.trained]
+    torch.testing.assert_close(two.noised(x, 7, lengths, text), (parts[0] + parts[1]) / 2)
 
 
 def test_one_process_of_several_writes(tiny, tmp_path) -> None:

@@ -20,8 +20,9 @@ from core.commands.align import Align
 from core.commands.align_report import AlignReport
 from core.data.motion_set import MotionSet
 from core.diffusion.rollout import SamplerConfig
-from core.models.checkpoint import load_module, read_adapters, save_checkpoint
+from core.models.checkpoint import fingerprint, load_module, read_adapters, save_checkpoint
 from core.models.judge import Judge, JudgeConfig
+from core.models.latent_reward import LatentReward, LatentRewardConfig
 from core.models.mld.layers import TransformerConfig
 from core.models.mld.reward import SpmReward
 from core.models.mld.spm import SpmConfig
@@ -205,8 +206,15 @@ def test_rewards_that_do_not_fit_are_refused_before_the_run(config: Align) -> No
         with pytest.raises(ValueError, match=said):
             command.run(replace(config, rewards=rewards))
     noisy = replace(ALIGN, method="easytune-sde", eta=1.0, guards=replace(GUARDS, realism_weight=0.0))
-    with pytest.raises(ValueError, match="RewardModel does not score noised motions"):
-        command.run(replace(config, align=noisy))
+    known = LatentRewardConfig(384, 16, 2, 1, 1, latent_dim=7, vae=fingerprint(config.checkpoints / "vae"))
+    save_checkpoint(config.checkpoints / "foreign", LatentReward(known), {})
+    for rewards, said in (
+        (config.rewards, "RewardModel does not score noised motions"),
+        (("foreign",), "numbers a token, this reward reads latents of 7"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            command.run(replace(config, rewards=rewards, align=noisy))
+    assert not (config.runs / config.name).exists()
     with pytest.raises(ValueError, match="held_out_prompts=1 must be 2 or more"):
         replace(config, held_out_prompts=1)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from core.align.guards import EmbeddingReward
 from core.diffusion.protocol import NoisedReward
-from core.models.checkpoint import load_module, save_checkpoint
-from core.models.latent_reward import CLEAN, LatentReward, LatentRewardConfig
+from core.diffusion.schedule import CLEAN
+from core.models.checkpoint import fingerprint, load_module, load_reward, save_checkpoint
+from core.models.latent_reward import LatentReward, LatentRewardConfig
 from core.models.vae import MotionVae, VaeConfig
 from core.motion.skeleton import N_FEATURES
+from core.train.refine import _load
 from tests.models.test_reward import LENGTHS, motions, texts
 
 SIZES = (LENGTHS + 3) // 4
@@ -28,9 +32,7 @@ def vae() -> MotionVae:
 def reward(vae) -> LatentReward:
     torch.manual_seed(1)
     sizes = {"width": 16, "heads": 2, "motion_layers": 2, "text_layers": 1, "embedding": 8}
-    model = LatentReward(LatentRewardConfig(text_dim=12, **sizes, latent_dim=4)).eval().requires_grad_(False)
-    model.encode = vae.encode
-    return model
+    return LatentReward(LatentRewardConfig(text_dim=12, **sizes, latent_dim=4), vae).eval().requires_grad_(False)
 
 
 def latents(padding: float = 0.0) -> torch.Tensor:
@@ -71,14 +73,32 @@ def test_latents_of_another_model_are_refused(reward) -> None:
         reward.noised(motions(), 0, LENGTHS, texts())
 
 
-def test_its_checkpoint_brings_the_vae_beside_it(reward, vae, tmp_path) -> None:
-    """Prevents a copy of the VAE in its file, and a reward that cannot score clean motions once loaded."""
-    save_checkpoint(tmp_path / "reward-noised", reward, {})
-    with pytest.raises(FileNotFoundError, match="core train vae"):
-        load_module(tmp_path / "reward-noised")
+def test_its_checkpoint_brings_the_vae_beside_it_and_no_other(reward, vae, tmp_path) -> None:
+    """Prevents a copy of the VAE in its file, clean motions without a reward, and rewards of a foreign latent space."""
     save_checkpoint(tmp_path / "vae", vae, {})
+    saved = LatentReward(replace(reward.config, vae=fingerprint(tmp_path / "vae")))
+    saved.load_state_dict(reward.state_dict())
+    save_checkpoint(tmp_path / "reward-noised", saved, {})
     loaded = load_module(tmp_path / "reward-noised")
     assert loaded.state_dict().keys() == reward.state_dict().keys()
-    torch.testing.assert_close(
-        loaded(motions(), LENGTHS, texts()), reward(motions(), LENGTHS, texts()), atol=5e-3, rtol=0
-    )
+    assert not any(name.startswith("_vae") for name in loaded.state_dict())
+    expected = reward(motions(), LENGTHS, texts())
+    torch.testing.assert_close(loaded(motions(), LENGTHS, texts()), expected, atol=5e-3, rtol=0)
+    elsewhere = loaded.to("meta").embed_motion(motions().to("meta"), LENGTHS.to("meta"))  # the VAE comes along
+    assert elsewhere.is_meta
+    with pytest.raises(ValueError, match="this reward has no VAE"):
+        saved(motions(), LENGTHS, texts())
+    other = MotionVae(vae.config)
+    save_checkpoint(tmp_path / "vae", other, {})
+    with pytest.raises(ValueError, match="knows the latents of another VAE.*core train latent-reward"):
+        load_module(tmp_path / "reward-noised")
+
+
+@pytest.mark.parametrize("load", [load_reward, lambda checkpoints, name: _load(checkpoints / name, "cpu")])
+def test_what_votes_and_spl_refine_is_another_kind_of_reward(reward, vae, load, tmp_path) -> None:
+    """Prevents a head on a reward whose embeddings it can't make, and SPL that unlearns the noise."""
+    save_checkpoint(tmp_path / "vae", vae, {})
+    known = LatentReward(replace(reward.config, vae=fingerprint(tmp_path / "vae")))
+    save_checkpoint(tmp_path / "reward-noised", known, {})
+    with pytest.raises(ValueError, match="reward-noised holds a LatentReward"):
+        load(tmp_path, name="reward-noised")

@@ -79,7 +79,7 @@ def trained(data) -> Path:
     train_base(TrainBase(data, DenoiserConfig(latent_dim=4, width=16, layers=1, heads=2), LOOP))
     train_reward(TrainReward(data, RewardConfig(width=16, heads=2, motion_layers=1, text_layers=1), LOOP))
     tiny = LatentRewardConfig(width=16, heads=2, motion_layers=1, text_layers=1)
-    train_latent_reward(TrainLatentReward(data, tiny, LOOP), command="python -m core train latent-reward")
+    train_latent_reward(TrainLatentReward(data, tiny, LOOP))
     train_judge(TrainJudge(data, 16, LOOP), command="python -m core train judge --width 16")
     return data.checkpoints
 
@@ -93,7 +93,7 @@ def test_checkpoint_says_how_it_was_made(trained, data, name) -> None:
     typed = {
         "judge": "judge --width 16",
         "reward": "reward --name reward --loop.seed 0",
-        "reward-noised": "latent-reward",
+        "reward-noised": "latent-reward --name reward-noised --loop.seed 0",
     }.get(name, name)
     assert f"`python -m core train {typed}` on {data.archive}" in (trained / name / "card.md").read_text()
     made_from = json.loads((data.runs / name / "run.json").read_text())["made_from"]
@@ -120,6 +120,7 @@ def test_the_base_is_aligned_on_noised_latents(trained, data) -> None:
         "sde", rewards=("reward-noised",), archive=data.archive, train_items=4, checkpoints=trained, runs=data.runs,
         device="cpu", held_out_prompts=3, align=settings,
     )  # fmt: skip
+    assert load_module(trained / "reward-noised").config.latent_dim == 4
     result = align_run(config)
     assert result.updates == 2 and all(np.isfinite(v) for v in result.monitors.values())
     assert any(value.any() for name, value in result.adapters.items() if name.endswith(".b"))

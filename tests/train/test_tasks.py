@@ -11,15 +11,15 @@ import torch
 
 from core.data.compose import action_group
 from core.data.dataset import MotionSet
-from core.diffusion.schedule import training_alphas
+from core.diffusion.schedule import CLEAN, training_alphas
 from core.models.denoiser import Denoiser, DenoiserConfig
 from core.models.judge import Judge, JudgeConfig
-from core.models.latent_reward import CLEAN, LatentReward, LatentRewardConfig
+from core.models.latent_reward import LatentReward, LatentRewardConfig
 from core.models.reward import RewardConfig, RewardModel
 from core.models.vae import MotionVae, VaeConfig, VaeLossWeights
 from core.motion.layout import POSITIONS, ROOT_HEIGHT, ROTATIONS
 from core.text.features import TextFeatures
-from core.train.latent_reward_task import LatentRewardTask
+from core.train.latent_reward_task import CLEAN_SHARE, LatentRewardTask
 from core.train.loop import Task
 from core.train.tasks import (
     DROP_TEXT,
@@ -246,15 +246,35 @@ def test_noised_latents_are_of_their_own_motions_and_levels(make_task, train_set
     expected = [[train_set.meanings[i] == train_set.meanings[j] for j in seen] for i in seen]
     assert len(seen) == SIZE and batch.same.tolist() == expected
 
-    class Spy:
+    class Told:
         def embed_latent(self, x_t, t, lengths):
-            signal = torch.where(t == CLEAN, 1.0, training_alphas()[t])[:, None, None]
-            noise = (x_t - signal.sqrt() * batch.features) / (1 - signal).sqrt().clamp(min=1e-9)
-            return t, noise.std((1, 2))
+            return x_t, t
 
-    for task.level in (CLEAN, 300, 999):
-        t, noise = task.embed(Spy(), batch)
-        assert t.tolist() == [task.level] * SIZE
-        torch.testing.assert_close(noise, torch.full((SIZE,), float(task.level != CLEAN)), atol=0.35, rtol=0)
-    task.level = None
-    assert len({int(t) for _ in range(4) for t in task.embed(Spy(), batch)[0]}) > SIZE
+    for level in (None, CLEAN, 300, 999):
+        task.level = level
+        for draw in range(8):
+            torch.manual_seed(draw)
+            x_t, t = task.embed(Told(), batch)
+            torch.manual_seed(draw)
+            noise, again = task.embed(Told(), replace(batch, features=torch.zeros_like(batch.features)))
+            signal = torch.where(t == CLEAN, 1.0, training_alphas()[t])[:, None, None]
+            torch.testing.assert_close(x_t - noise, signal.sqrt() * batch.features, atol=1e-5, rtol=0)
+            spread = noise.square().mean((1, 2)).sqrt()
+            torch.testing.assert_close(spread, (1 - signal).sqrt().flatten(), atol=0.25, rtol=0)
+            assert torch.equal(t, again) and (level is None or t.tolist() == [level] * SIZE)
+
+
+def test_timesteps_of_noised_latents_are_spread_and_some_are_clean(make_task) -> None:
+    task, drawn = make_task("latent-reward"), []
+    batch = task.batch(3, 0, 1)
+
+    class Told:
+        def embed_latent(self, x_t, t, lengths):
+            drawn.extend(t.tolist())
+
+    torch.manual_seed(0)
+    for _ in range(100):
+        task.embed(Told(), batch)
+    clean = sum(t == CLEAN for t in drawn)
+    assert 0.5 * CLEAN_SHARE < clean / len(drawn) < 2 * CLEAN_SHARE
+    assert min(drawn) == CLEAN and max(drawn) > 950 and 400 < np.mean([t for t in drawn if t != CLEAN]) < 600

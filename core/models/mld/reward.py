@@ -50,7 +50,8 @@ class SpmReward(nn.Module):
         if x_t.shape[-1] != self.config.features:
             raise ValueError(
                 f"the SPM's noise-aware mode reads motions of {self.config.features} features, x_t has "
-                f"{x_t.shape[-1]}: a latent. Use method easytune, or a model without a VAE such as MDM."
+                f"{x_t.shape[-1]}: a latent. Use method easytune, a model without a VAE such as MDM, or a reward of "
+                "latents (`python -m core train latent-reward`)."
             )
         time = torch.as_tensor(max(t, 0), device=x_t.device)
         motion = self.spm.encode_motion(x_t[:, : int(lengths.max())], lengths, time).flatten(1)
