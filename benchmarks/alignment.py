@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -63,7 +63,7 @@ def run(config: Benchmark) -> dict[str, Any]:
         measure_costs(config, cells)
     if "curves" in config.stages:
         learn(config, cells)
-    results = collect(cells)
+    results = collect(cells, config.shown or VARIANTS)
     _write_reports(results, config)
     return results
 
@@ -139,17 +139,19 @@ def judge_base(world: World, val: Exam, test: Exam, path: Path) -> None:
     _store(path, base)
 
 
-def collect(cells: Path) -> dict[str, Any]:
-    """Everything measured so far, in the order it was measured."""
+def collect(cells: Path, names: Collection[str]) -> dict[str, Any]:
+    """What was measured so far of the rows `names`, in the order it was measured."""
     base = cells / "base.json"
     curves: dict[str, dict[str, Any]] = {}
     for path in sorted((cells / "curves").glob("*.json"), key=lambda p: p.stat().st_ctime):
         name, _, seed = path.stem.rpartition("-")
-        curves.setdefault(name, {})[seed] = json.loads(path.read_text())
+        if name in names:
+            curves.setdefault(name, {})[seed] = json.loads(path.read_text())
+    costs = [path for path in sorted((cells / "cost").glob("*.json")) if path.stem in names]
     return {
         "settings": json.loads((cells / "settings.json").read_text()),
         "machine": machine(),
-        "cost": {path.stem: json.loads(path.read_text()) for path in sorted((cells / "cost").glob("*.json"))},
+        "cost": {path.stem: json.loads(path.read_text()) for path in costs},
         "base": json.loads(base.read_text()) if base.exists() else {},
         "curves": {name: seeds for name, seeds in curves.items() if all(cell["points"] for cell in seeds.values())},
     }

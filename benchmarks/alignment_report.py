@@ -17,6 +17,7 @@ from core.metrics.intervals import Interval, PairedDifference, paired_difference
 
 Points = Sequence[Mapping[str, Any]]
 OURS, RIVAL = "easytune", "draft-50"  # what the headlines compare: every row of EasyTune, with the rival
+TITLES = {"seconds": "wall-clock", "cpu_seconds": "processor"}
 MEGABYTE = 1e6
 LATE = 1.1  # a look is made after the update in which it falls due: up to a tenth later it counts for its time
 _TEST = {"r_precision_3": "R@3", "near_miss_1": "near-miss R@1", "fid": "FID", "skating": "skating, m/s"}
@@ -122,7 +123,7 @@ def over_time(results: Mapping[str, Any], clock: str, row: str) -> str:
     ours, rival = results["curves"].get(row, {}), results["curves"].get(RIVAL, {})
     seeds, base = sorted(set(ours) & set(rival)), results["base"].get("val", {}).get("mm_dist", 0.0)
     looks = min((len(ours[seed]["points"]) for seed in seeds), default=0)
-    lines = [f"| training time, s | {row} | {RIVAL} | difference |", "| ---: |" + " ---: |" * 3]
+    lines = [f"| {TITLES[clock]} s | {row} | {RIVAL} | difference |", "| ---: |" + " ---: |" * 3]
     for i in range(looks):
         looks_at = [ours[seed]["points"][i] for seed in seeds]
         own = [base - look["mm_dist"] for look in looks_at]
@@ -226,7 +227,7 @@ def _bullets(figures: Mapping[str, Any]) -> str:
 
 def markdown(results: Mapping[str, Any], clock: str) -> str:
     """The whole report."""
-    title, here = {"seconds": "wall-clock", "cpu_seconds": "processor"}[clock], results["machine"]
+    title, here = TITLES[clock], results["machine"]
     where = f"{here['cpu']}, {here['cores']} cores, load {here['load']}, PyTorch {here['torch']}"
     parts = [
         f"# Reward fine-tuners side by side\n\n{where}\n",
@@ -255,7 +256,7 @@ def picture(results: Mapping[str, Any], clock: str) -> bytes:
     FigureCanvasAgg(figure)
     grid = figure.subplots(2, 2, sharey="row", sharex="col")
     for row, what in enumerate(("mm_dist", "reward")):
-        for column, (axis, label) in enumerate(((clock, "training time, s"), ("steps", "optimiser updates"))):
+        for column, axis in enumerate((clock, "steps")):
             axes = grid[row][column]
             axes.axhline(results["base"]["val"][what], color="gray", linestyle=":", linewidth=1, label="base")
             for number, (name, seeds) in enumerate(results["curves"].items()):
@@ -269,6 +270,7 @@ def picture(results: Mapping[str, Any], clock: str) -> bytes:
             axes.set_xscale("log")
             axes.grid(alpha=0.25)
             axes.set_ylabel({"mm_dist": "judge: MM-Dist, lower is better", "reward": "reward"}[what])
+            label = "optimiser updates" if column else f"training, {TITLES[clock]} s"
             axes.set_xlabel(label if row else "")
     figure.legend(*grid[0][1].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     file = io.BytesIO()

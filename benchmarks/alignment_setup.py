@@ -94,12 +94,16 @@ GUARDED = {
 VARIANTS = {**METHODS, **STRIDED, **GUARDED}
 
 
+OUT = Path("outputs/benchmark-alignment")
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """Measure reward fine-tuners side by side. Run the same command again after a kill: finished parts are kept."""
 
     methods: tuple[str, ...] = (*METHODS, *STRIDED)  # rows; also easytune+anchor, +ema, ...: see GUARDED
     ablation: bool = False  # each guard of EasyTune alone, none and all, instead of `methods`
+    shown: tuple[str, ...] = ()  # rows of the report and its figure; none: all that the folder holds
     stages: tuple[Literal["cost", "curves"], ...] = ("cost", "curves")  # memory and time; learning curves
     seeds: tuple[int, ...] = (0, 1, 2)  # of the curves: adapters, prompts, noise, noise of the test prompts
     minutes: float = 7.0  # training time a method and seed; evaluating does not count
@@ -119,7 +123,9 @@ class Benchmark:
     train_items: int = 6000  # composed items that training prompts are drawn from
     archive: Path = Path("data/bandai-namco.npz")  # made by `python -m core prepare`
     checkpoints: Path = Path("checkpoints")  # folder of the models
-    out: Path = Path("outputs/benchmark-alignment")  # folder of the report and of every finished measurement
+    out: Path = (
+        OUT  # folder of the report and of every finished measurement; with --scale laptop or --smoke one beside it
+    )
     device: str = "auto"  # cpu, cuda or mps; auto takes what is there
     threads: int = 0  # CPU threads; 0 leaves PyTorch's choice
     scale: Literal["full", "laptop"] = "full"  # laptop: all rows and 3 seeds in two to three hours of one core
@@ -127,7 +133,7 @@ class Benchmark:
     align: AlignConfig = PUBLISHED  # of all rows
 
     def __post_init__(self) -> None:
-        unknown = [name for name in (*self.methods, *self.minutes_of, *self.lr_of) if name not in VARIANTS]
+        unknown = [name for name in (*self.methods, *self.shown, *self.minutes_of, *self.lr_of) if name not in VARIANTS]
         if unknown:
             raise ValueError(f"methods={unknown} are unknown. Choose from {', '.join(VARIANTS)}.")
         if min([self.minutes, *self.minutes_of.values()]) <= 0 or not 0 < self.earliest < 1:
@@ -148,10 +154,12 @@ class Benchmark:
 
 
 def scaled(config: Benchmark) -> Benchmark:
-    """The settings of --scale and --smoke."""
-    if config.smoke:
-        return tiny(config)
-    return laptop(config) if config.scale == "laptop" else config
+    """The settings of --scale and --smoke, whose results have a folder of their own unless one was chosen."""
+    kind = "smoke" if config.smoke else config.scale
+    change = {"smoke": tiny, "laptop": laptop}.get(kind)
+    if change is None:
+        return config
+    return change(replace(config, out=OUT.with_name(f"{OUT.name}-{kind}")) if config.out == OUT else config)
 
 
 def laptop(config: Benchmark) -> Benchmark:
@@ -172,13 +180,17 @@ def tiny(config: Benchmark) -> Benchmark:
 
 
 _HOW_MUCH = (
-    "methods", "ablation", "stages", "seeds", "points", "earliest", "minutes", "minutes_of", "out", "ensemble"
+    "methods", "ablation", "shown", "stages", "seeds", "points", "earliest", "minutes", "minutes_of", "out", "ensemble",
+    "clock", "repeats",
 )  # fmt: skip
 BY_NAME = {"weights": "weights of", "data": "content of", "lr_of": "learning rate of"}  # may join a folder later
 
 
 def lasting(config: Benchmark, rewards: Sequence[str]) -> dict[str, Any]:
-    """What results of one folder must share, weights too, as JSON; methods, minutes or looks may be added."""
+    """What results of one folder must share, weights too, as JSON; methods, minutes or looks may be added.
+
+    Each look keeps the time of both clocks.
+    """
     settings = {name: value for name, value in asdict(config).items() if name not in _HOW_MUCH}
     models = ("vae", "base", "judge", *rewards)
     settings["lr_of"] = {name: config.lr_of.get(name, config.align.lr) for name in VARIANTS}

@@ -60,7 +60,6 @@ class AlignConfig:
     batch: int = 16  # prompts a batch over all processes; 64 in the paper
     micro_batch: int | None = None  # rows held in memory at once; gradients add up to those of the whole batch
     lr: float = 5e-5  # AdamW; 1e-5 in the paper with full weights
-    lr_halving: int | None = None  # ours: batches in which the rate falls to a half, and so on; None = it stays
     betas: tuple[float, float] = (0.9, 0.999)  # AdamW's averages of gradient and square
     weight_decay: float = 0.0  # AdamW's, a step and unit of lr
     clip: float = 1.0  # gradient norm limit, published code
@@ -90,8 +89,6 @@ class AlignConfig:
                 f"batch={self.batch} and micro_batch={self.micro_batch} must be even: realism_weight takes two motions "
                 "of each prompt."
             )
-        if self.lr_halving is not None and self.lr_halving < 1:
-            raise ValueError(f"lr_halving={self.lr_halving} must be at least 1 batch, or None for a rate that stays.")
         if not 0.0 <= self.eta <= 1.0:
             raise ValueError(f"eta={self.eta} is outside 0-1.")
         if noise_aware(self.plan(0)):  # whose own checks speak first
@@ -109,10 +106,6 @@ class AlignConfig:
                 f"{found}: {self.method} rewards noised motions, so it needs noise and no term that looks at clean "
                 f"ones. Set {flags}, or choose method easytune."
             )
-
-    def rate(self, update: int) -> float:
-        """AdamW's learning rate in one update; a pure function of it, so that a resumed run needs no more."""
-        return self.lr * 0.5 ** (update / self.lr_halving) if self.lr_halving else self.lr
 
     def plan(self, update: int) -> Plan:
         """The plan of one update; a pure function of (seed, update), also where the method draws it."""

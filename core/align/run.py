@@ -166,8 +166,6 @@ class AlignRun:
         c = self.config
         if len(batch) != c.batch:
             raise ValueError(f"the batch of update {self.update} has {len(batch)} rows, config.batch={c.batch}.")
-        for group in self.optimizer.param_groups:
-            group["lr"] = c.rate(self.update)
         generators = row_generators(c.seed, self.update, self._rows)
         x_T = initial_noise(self.model, generators, batch.lengths)
         rows = slice(self._rows.start, self._rows.stop)

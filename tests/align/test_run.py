@@ -82,23 +82,6 @@ def test_killed_run_resumes_to_the_same_weights(tiny, tmp_path, method, lora_ran
     assert [row["update"] for row in logs[0]] == [row["update"] for row in logs[1]]
 
 
-def test_a_falling_rate_is_the_same_after_a_kill(tiny, tmp_path) -> None:
-    """Fails where a resumed run starts again at the full rate, or the rate of the first batch is not lr."""
-    config = replace(CONFIG, lr_halving=4)
-    assert [config.rate(update) / CONFIG.lr for update in (0, 4, 8)] == [1.0, 0.5, 0.25] and CONFIG.rate(99) == 3e-3
-    whole, _ = start(tiny, tmp_path / "whole", config)
-    with pytest.raises(Killed):
-        start(tiny, tmp_path / "killed", config, callback=kill_at(8))
-    resumed, _ = start(tiny, tmp_path / "killed", config)
-    assert difference(whole, resumed) < 1e-6
-    steady, base = start(tiny, tmp_path / "steady")[0], tiny.Diffusion().denoiser.state_dict()
-    assert difference(base, whole) < 0.9 * difference(base, steady)
-    once = [start(tiny, tmp_path / f"one-{c.lr_halving}", replace(c, updates=1))[0] for c in (config, CONFIG)]
-    assert difference(*once) == 0
-    with pytest.raises(ValueError, match="lr_halving=0 must be at least 1 batch, or None"):
-        replace(CONFIG, lr_halving=0)
-
-
 def test_reward_rises_and_module_is_ordinary_again(tiny, tmp_path) -> None:
     """Fails on a wrong sign; and a shipped checkpoint must not carry adapter names."""
     steps = []

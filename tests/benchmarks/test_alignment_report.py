@@ -23,7 +23,7 @@ from benchmarks.alignment_report import (
     over_time,
     seconds_to_reach,
 )
-from benchmarks.alignment_setup import BARE, METHODS, Benchmark, World, lasting, refuse_others
+from benchmarks.alignment_setup import BARE, METHODS, Benchmark, World, lasting, refuse_others, scaled
 from core.align.plans import PlanOptions, StepPlan, make_plan
 
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
@@ -83,6 +83,15 @@ def test_defaults_are_those_of_the_curves_in_the_documents() -> None:
     assert world.config.seconds_of("draft-50") == 70 * 60 and world.config.seconds_of("easytune-fast") == 7 * 60
 
 
+def test_small_settings_have_folders_of_their_own() -> None:
+    """Prevents a trial that blocks the folder of the real benchmark, or moves results from where they are wanted."""
+    config = Benchmark()
+    smoke = replace(config, smoke=True)
+    names = [scaled(c).out.name for c in (config, smoke, replace(config, scale="laptop"))]
+    assert names == ["benchmark-alignment", "benchmark-alignment-smoke", "benchmark-alignment-laptop"]
+    assert scaled(replace(smoke, out=Path("mine"))).out == Path("mine")
+
+
 def test_a_longer_curve_is_looked_at_when_the_others_are() -> None:
     """Prevents a comparison in equal time with a row that nobody has looked at yet."""
     config = Benchmark(points=3, earliest=0.25, minutes=1.0)
@@ -96,6 +105,8 @@ def test_a_folder_may_be_looked_at_longer_and_closer_but_not_otherwise() -> None
     config = Benchmark(checkpoints=CHECKPOINTS)
     now = lasting(config, config.rewards)
     refuse_others(now, lasting(replace(config, points=30, earliest=0.2, minutes=50.0), config.rewards), Path("cells"))
+    seen = replace(config, clock="cpu", repeats=1, stages=("cost",), shown=("draft-50",))
+    refuse_others(now, lasting(seen, config.rewards), Path("cells"))
     with pytest.raises(ValueError, match=r"cells holds results of other settings \(prompts\)"):
         refuse_others(now, lasting(replace(config, prompts=9), config.rewards), Path("cells"))
 
