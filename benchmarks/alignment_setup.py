@@ -196,14 +196,27 @@ def lasting(config: Benchmark, rewards: Sequence[str]) -> dict[str, Any]:
     settings["lr_of"] = {name: config.lr_of.get(name, config.align.lr) for name in VARIANTS}
     settings["data"] = {} if config.smoke or not config.archive.exists() else {"archive": content(config.archive)}
     settings["weights"] = {name: fingerprint(config.checkpoints / name) for name in models}
-    return json.loads(json.dumps(settings, default=str))
+    return _plain(settings)
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON gives it back."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def _filled(found: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """What was found, and the default of what was not, in nested mappings too."""
+    inner = {k: _filled(found[k], v) for k, v in defaults.items() if isinstance(v, Mapping) and k in found}
+    return {**defaults, **found, **inner}
 
 
 def refuse_others(found: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
     """ValueError where the results in a folder were measured with other settings, or other weights of a model.
 
     What only `now` names may join: an ensemble above all, which rows that come later read, and their learning rates.
+    A setting of the alignment that the folder does not know yet had its default.
     """
+    found = {**found, "align": _filled(found["align"], _plain(asdict(PUBLISHED)))}
     asked = {name: value for name, value in now.items() if name in found or name != "ensemble"}
     changed = [name for name, value in asked.items() if name not in BY_NAME and found.get(name) != value]
     for name, word in BY_NAME.items():

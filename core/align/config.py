@@ -55,6 +55,7 @@ class AlignConfig:
     prefix_stride: int = 1  # ours: steps before the first trained one are walked this many at a time
     trained_stride: int = 1  # ours: of the last_k steps of easytune and terminal-gradient every so many-th is trained
     share: float = 0.2  # AlignProp: probability that a step keeps its gradient
+    renoised: int = 2  # DRaFT-LV: fresh noisings of the final motion beside it, as published
     guidance_scale: float = 2.5  # classifier-free guidance weight while aligning and sampling; 7.5 in MLD
     updates: int = 150  # batches of prompts; an EasyTune batch makes an optimiser step for each trained step
     batch: int = 16  # prompts a batch over all processes; 64 in the paper
@@ -110,6 +111,6 @@ class AlignConfig:
     def plan(self, update: int) -> Plan:
         """The plan of one update; a pure function of (seed, update), also where the method draws it."""
         options = PlanOptions(
-            self.steps, self.last_k, self.share, prefix_stride=self.prefix_stride, trained_stride=self.trained_stride
+            self.steps, self.last_k, self.share, self.renoised, self.prefix_stride, self.trained_stride
         )
         return make_plan(self.method, options, np.random.default_rng([self.seed, update]))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from core.align.config import AlignConfig
 from core.align.finetune import row_generators, row_noise
 from core.align.memory import saved_bytes
 from core.align.plans import (
@@ -46,6 +47,18 @@ def test_easytune_gradient_is_the_one_step_graph(bench, close) -> None:
         x0_hat = b.x0_hat(x, i)
         close(gradients[i], b.gradient_of(-b.mean_reward(x0_hat)))
         x = ddim(b.schedule, x, x0_hat, i).detach()
+
+
+@pytest.mark.parametrize("make", [easytune, terminal_gradient])
+def test_a_step_counts_as_much_as_there_is_signal(bench, tiny, close, make) -> None:
+    """Fails where noise_power, on by default, is left out: a step's gradient is alpha_bar ** power times as long."""
+    config = AlignConfig(guards=tiny.no_guards, noise_power=0.5, clip=1e12)
+    plain, weighted = bench(3), bench(3, config=config)
+    plain.run(make(3))
+    weighted.run(make(3))
+    steps = [record.step for record in plain.records if record.grad_norm > 0]
+    for step, p, w in zip(steps, plain.gradients, weighted.gradients, strict=True):
+        close(w, [g * plain.schedule.alpha_bar(step) ** 0.5 for g in p])
 
 
 def test_easytune_trajectory_sees_its_own_updates(bench, close) -> None:

@@ -86,6 +86,40 @@ def test_base_pays_no_physical_penalty(bench, tiny) -> None:
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
+def test_beyond_the_base_takes_limits_the_physical_term_is_part_of_the_loss(bench, tiny, close) -> None:
+    """Fails where the term is computed and left out: DRaFT's gradient against reward less penalty by hand."""
+    guards = replace(tiny.no_guards, physical_weight=0.7)
+    b = bench(2, config=AlignConfig(guards=guards, noise_power=0.0, clip=1e12), lora_rank=2)
+    with torch.no_grad():
+        for p in b.policy.parameters:
+            p += 0.3
+
+    def take() -> torch.Tensor:
+        x, schedule = b.x_T, b.schedule
+        for i in range(2):
+            x = schedule.previous(x, b.x0_hat(x, i), i)
+        return b.model.decode(x, b.batch.lengths)
+
+    with b.policy.base():
+        limits = PhysicalTerm.of(take(), b.batch.lengths)
+    (gradient,) = b.run(draft(2, 2))
+    features = take()
+    penalty = limits(features, b.batch.lengths)
+    assert penalty.max() > 0.01
+    reward = b.reward(features, b.batch.lengths, b.batch.text)
+    close(gradient, b.gradient_of(-(reward - 0.7 * penalty).mean()))
+
+
+def test_a_saturating_reward_is_what_is_trained_on(bench, tiny, close) -> None:
+    """Fails where the ceiling is configured and the plain reward maximised; the log shows the plain one."""
+    guards = replace(tiny.no_guards, saturation=0.1, saturation_sharpness=5.0)
+    b = bench(1, config=AlignConfig(guards=guards, noise_power=0.0, clip=1e12))
+    (gradient,) = b.run(easytune(1))
+    reward = b.reward(b.model.decode(b.x0_hat(b.x_T, 0), b.batch.lengths), b.batch.lengths, b.batch.text)
+    close(gradient, b.gradient_of(-saturate(reward, 0.1, 5.0).mean()))
+    assert b.records[0].reward == pytest.approx(float(reward.mean().detach()))
+
+
 def test_saturation_bends_at_the_ceiling() -> None:
     """Slope 1 far below, a half at, 0 far above: beyond the ceiling there is nothing to hack for."""
     reward = torch.tensor([-1.0, 0.8, 3.0], requires_grad=True)

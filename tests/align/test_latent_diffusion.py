@@ -62,6 +62,23 @@ def test_every_method_trains_the_latent_model(tmp_path, method) -> None:
     assert 1e-6 < moved < 1.0 and all(torch.isfinite(v).all() for v in after.values())
 
 
+def test_bfloat16_moves_the_weights_about_where_float32_does(tmp_path) -> None:
+    """Fails where the setting is ignored, or half of the digits are lost in what must stay float32."""
+    moves = {}
+    for precision in ("float32", "bfloat16"):
+        model, reward = models()
+        before = {k: v.clone() for k, v in model.denoiser.state_dict().items()}
+        batch = AlignBatch(text(3, 5, 1), torch.tensor([44, 40, 41]))
+        config = replace(CONFIG, precision=precision, guards=GuardConfig(anchor_weight=0.1, monitor_every=0))
+        schedule = from_diffusers(make_scheduler(SamplerConfig(steps=3)))
+        align(model, reward, schedule, lambda update, batch=batch: batch, config, tmp_path / precision)
+        after = model.denoiser.state_dict()
+        moves[precision] = torch.cat([(after[k] - before[k]).flatten() for k in before])
+        assert all(v.dtype == torch.float32 and torch.isfinite(v).all() for v in after.values())
+    a, b = moves["float32"], moves["bfloat16"]
+    assert not torch.equal(a, b) and torch.nn.functional.cosine_similarity(a, b, dim=0) > 0.8
+
+
 def test_noise_aware_mode_needs_a_noise_aware_reward(tmp_path) -> None:
     """The SDE mode with an ordinary reward must say so instead of rewarding noise."""
     model, reward = models()

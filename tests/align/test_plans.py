@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from core.align.config import AlignConfig
 from core.align.plans import (
     METHODS,
     SAMPLE,
@@ -70,6 +71,17 @@ def test_draft_keeps_k_steps_and_one_reward() -> None:
     assert not any(step.detach_input or step.detach_chain for step in plan[40:])
     assert segments(plan) == [range(50)]
     assert draft_lv(50, 2)[-1].renoised == 2 and trained(draft_lv(50)) == [49]
+
+
+def test_what_a_run_configures_reaches_its_plan() -> None:
+    """Fails where a setting of --help is read by nobody."""
+    lv = AlignConfig(method="draft-lv", steps=8, renoised=5)
+    assert lv.plan(3) == draft_lv(8, 5) and replace(lv, renoised=2).plan(3) == draft_lv(8, 2)
+    prop = AlignConfig(method="alignprop", steps=8, share=1.0)
+    assert trained(prop.plan(0)) == list(range(8)) and trained(replace(prop, share=0.0).plan(0)) == [7]
+    assert AlignConfig(steps=8, last_k=3).plan(0) == easytune(8, 3)
+    strided = AlignConfig(steps=9, last_k=4, prefix_stride=2, trained_stride=2)
+    assert strided.plan(0) == hurried(easytune(9, 4, stride=2), 2)
 
 
 def test_random_methods_follow_their_definition() -> None:

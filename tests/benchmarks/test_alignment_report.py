@@ -107,6 +107,10 @@ def test_a_folder_may_be_looked_at_longer_and_closer_but_not_otherwise() -> None
     refuse_others(now, lasting(replace(config, points=30, earliest=0.2, minutes=50.0), config.rewards), Path("cells"))
     seen = replace(config, clock="cpu", repeats=1, stages=("cost",), shown=("draft-50",))
     refuse_others(now, lasting(seen, config.rewards), Path("cells"))
+    older = {**now, "align": {k: v for k, v in now["align"].items() if k != "renoised"}}
+    refuse_others(older, now, Path("cells"))  # measured before there was such a setting
+    with pytest.raises(ValueError, match=r"settings \(align\)"):
+        refuse_others(older, {**now, "align": {**now["align"], "renoised": 3}}, Path("cells"))
     with pytest.raises(ValueError, match=r"cells holds results of other settings \(prompts\)"):
         refuse_others(now, lasting(replace(config, prompts=9), config.rewards), Path("cells"))
 

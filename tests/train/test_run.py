@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +22,7 @@ from core.commands.align import run as align_run
 from core.data.clips import Clip, ClipArchive, save_archive
 from core.data.prepare import split_clips
 from core.diffusion.rollout import SamplerConfig, sample_motions
-from core.models.checkpoint import load_diffusion, load_judge, load_module, load_reward, load_vae
+from core.models.checkpoint import load_diffusion, load_judge, load_module, load_reward, load_vae, read_adapters
 from core.models.denoiser import DenoiserConfig
 from core.models.latent_reward import LatentRewardConfig
 from core.models.reward import RewardConfig
@@ -48,6 +53,7 @@ from core.train.run import (
 from core.train.spl_task import SplConfig
 from tests.train.conftest import cast_vote
 
+ROOT = Path(__file__).parents[2]
 LOOP = LoopConfig(steps=3, batch_size=4, warmup=1, ema=0.5, precision="fp32", device="cpu", log_every=1, save_every=2)
 
 
@@ -124,6 +130,43 @@ def test_the_base_is_aligned_on_noised_latents(trained, data) -> None:
     result = align_run(config)
     assert result.updates == 2 and all(np.isfinite(v) for v in result.monitors.values())
     assert any(value.any() for name, value in result.adapters.items() if name.endswith(".b"))
+
+
+@pytest.mark.slow
+def test_accelerate_launches_the_same_command_in_two_processes(trained, data) -> None:
+    """README's line, with the default terms: the adapters of one process, from a run that was killed and goes on."""
+    options = [
+        "--rewards", "reward", "--archive", str(data.archive), "--checkpoints", str(trained), "--runs", str(data.runs),
+        "--train-items", "4", "--held-out-prompts", "4", "--device", "cpu", "--steps", "4", "--last-k", "2",
+        "--prefix-stride", "1", "--trained-stride", "1", "--batch", "4", "--updates", "4", "--save-every", "1",
+        "--lora-rank", "2", "--unseen-share", "0", "--lr", "1e-3", "--monitor-every", "2", "--max-distance", "1e9",
+        "--max-skating-gain", "99", "--max-acceleration-gain", "99", "--max-diversity-loss", "99",
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    alone = [sys.executable, "-m", "core"]
+    together = [
+        sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
+        "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", "core",
+    ]  # fmt: skip
+
+    def launch(command: list[str], name: str) -> subprocess.Popen:
+        command = [*command, "align", "--name", name, *options]
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, start_new_session=True)
+
+    state, victim = data.runs / "two" / "state.pt", launch(together, "two")
+    until = time.monotonic() + 300
+    while not state.exists() and victim.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    os.killpg(victim.pid, signal.SIGKILL)
+    victim.communicate()
+    assert state.exists() and not (trained / "two").exists()
+    for command, name in ((together, "two"), (alone, "one")):
+        process = launch(command, name)
+        assert process.communicate()[1] is not None and process.returncode == 0, name
+    (_, one), (_, two) = (read_adapters(trained / name) for name in ("one", "two"))
+    assert max(float(value.abs().max()) for name, value in one.items() if name.endswith(".b")) > 1e-3
+    for name, value in one.items():
+        torch.testing.assert_close(two[name].float(), value.float(), atol=1e-4, rtol=0)
 
 
 def test_latents_have_zero_mean_and_unit_variance(trained, data) -> None:
