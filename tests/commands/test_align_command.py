@@ -111,6 +111,16 @@ def test_a_run_goes_on_from_the_adapters_of_another(config: Align) -> None:
             command.run(replace(onward, start=other))
 
 
+def test_a_share_of_the_change_is_kept_on_request(config: Align) -> None:
+    """Fails where --keep is left out of the checkpoint, or changes what was learnt instead of its scale."""
+    command.run(config)
+    command.run(replace(config, name="half", keep=0.5))
+    whole, half = change(config.checkpoints / "mine"), change(config.checkpoints / "half")
+    assert max(float(value.abs().max()) for value in whole.values()) > 0
+    for name, value in whole.items():
+        torch.testing.assert_close(half[name], value / 2)
+
+
 def test_a_start_that_does_not_fit_is_refused(config: Align) -> None:
     command.run(config)
     wider = replace(config, name="wider", start="mine", align=replace(ALIGN, lora_rank=2))
