@@ -94,6 +94,7 @@ GUARDED = {
 VARIANTS = {**METHODS, **STRIDED, **GUARDED}
 
 
+MINUTES = {"draft-50": 70.0, "easytune-fast": 9.6, "easytune-fast+realism": 9.6}  # a 7.3rd of DRaFT-50's
 OUT = Path("outputs/benchmark-alignment")
 
 
@@ -107,7 +108,7 @@ class Benchmark:
     stages: tuple[Literal["cost", "curves"], ...] = ("cost", "curves")  # memory and time; learning curves
     seeds: tuple[int, ...] = (0, 1, 2)  # of the curves: adapters, prompts, noise, noise of the test prompts
     minutes: float = 7.0  # training time a method and seed; evaluating does not count
-    minutes_of: dict[str, float] = field(default_factory=lambda: {"draft-50": 70.0})  # ... where it differs
+    minutes_of: dict[str, float] = field(default_factory=lambda: dict(MINUTES))  # ... where it differs
     lr_of: dict[str, float] = field(default_factory=lambda: dict(RATES))  # learning rate where it differs from align.lr
     clock: Literal["wall", "cpu"] = "wall"  # cpu: processor seconds, for a machine that is shared with other work
     points: int = 12  # evaluations a curve, at times that grow geometrically

@@ -80,7 +80,7 @@ def test_defaults_are_those_of_the_curves_in_the_documents() -> None:
     assert [s.guards.realism_weight for s in rows.values()] == [0.0, 0.0, 1.0, 0.0]
     assert {(s.batch, s.micro_batch, s.prefix_stride) for s in rows.values()} == {(16, 8, 5)}
     assert world.config.rewards == ("reward-spl", "reward-b") and world.config.prompts == 64
-    assert world.config.seconds_of("draft-50") == 70 * 60 and world.config.seconds_of("easytune-fast") == 7 * 60
+    assert world.config.seconds_of("draft-50") == 70 * 60 and world.config.seconds_of("refl") == 7 * 60
 
 
 def test_small_settings_have_folders_of_their_own() -> None:
