@@ -9,7 +9,6 @@ easytune-fast+realism is that with half the prompts and real motions of them.
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -32,7 +31,7 @@ from core.models.checkpoint import fingerprint, load_diffusion, load_module
 from core.motion.skeleton import N_FEATURES
 from core.text.encoder import TextEncoder, load_text_encoder
 from core.train.loop import pick_device
-from core.train.run_record import content
+from core.train.run_record import content, plain
 from core.train.tasks import to_tensors
 
 BARE = GuardConfig(anchor_weight=0.0, ema=0.0, monitor_every=0)  # as published; an average would favour many updates
@@ -124,9 +123,7 @@ class Benchmark:
     train_items: int = 6000  # composed items that training prompts are drawn from
     archive: Path = Path("data/bandai-namco.npz")  # made by `python -m core prepare`
     checkpoints: Path = Path("checkpoints")  # folder of the models
-    out: Path = (
-        OUT  # folder of the report and of every finished measurement; with --scale laptop or --smoke one beside it
-    )
+    out: Path = OUT  # folder of the report and all that is finished; --scale laptop and --smoke have one beside it
     device: str = "auto"  # cpu, cuda or mps; auto takes what is there
     threads: int = 0  # CPU threads; 0 leaves PyTorch's choice
     scale: Literal["full", "laptop"] = "full"  # laptop: all rows and 3 seeds in two to three hours of one core
@@ -197,12 +194,7 @@ def lasting(config: Benchmark, rewards: Sequence[str]) -> dict[str, Any]:
     settings["lr_of"] = {name: config.lr_of.get(name, config.align.lr) for name in VARIANTS}
     settings["data"] = {} if config.smoke or not config.archive.exists() else {"archive": content(config.archive)}
     settings["weights"] = {name: fingerprint(config.checkpoints / name) for name in models}
-    return _plain(settings)
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON gives it back."""
-    return json.loads(json.dumps(value, default=str))
+    return plain(settings)
 
 
 def _filled(found: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,7 +209,7 @@ def refuse_others(found: Mapping[str, Any], now: Mapping[str, Any], folder: Path
     What only `now` names may join: an ensemble above all, which rows that come later read, and their learning rates.
     A setting of the alignment that the folder does not know yet had its default.
     """
-    found = {**found, "align": _filled(found["align"], _plain(asdict(PUBLISHED)))}
+    found = {**found, "align": _filled(found["align"], plain(asdict(PUBLISHED)))}
     asked = {name: value for name, value in now.items() if name in found or name != "ensemble"}
     changed = [name for name, value in asked.items() if name not in BY_NAME and found.get(name) != value]
     for name, word in BY_NAME.items():
