@@ -22,6 +22,7 @@ from core.align.finetune import AlignBatch
 from core.align.guards import EnsembleReward, embedding_reward
 from core.align.run import AlignRun
 from core.align.run_files import RunFolder
+from core.checks import require
 from core.commands.align import prompt_batches
 from core.data.captions import surprise
 from core.data.dataset import MotionSet, SetConfig, load_set
@@ -136,9 +137,10 @@ class Benchmark:
             raise ValueError(f"methods={unknown} are unknown. Choose from {', '.join(VARIANTS)}.")
         if min([self.minutes, *self.minutes_of.values()]) <= 0 or not 0 < self.earliest < 1:
             raise ValueError(f"minutes={self.minutes} must be above 0 and earliest={self.earliest} within (0, 1).")
-        for name in ("points", "repeats", "prompts", "test_prompts"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+        require(self, "points", "repeats", "prompts", "test_prompts", low=1)
+        require(self, "threads", "train_items")
+        if not self.rewards or not self.seeds:
+            raise ValueError(f"rewards={self.rewards} and seeds={self.seeds} must not be empty.")
 
     @property
     def names(self) -> list[str]:

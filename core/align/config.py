@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from core.align.plans import METHODS, Plan, PlanOptions, make_plan, noise_aware
+from core.checks import require
+from core.diffusion.rollout import MAX_GUIDANCE
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,12 @@ class GuardConfig:
     def __post_init__(self) -> None:
         if not 0.0 <= self.ema < 1.0:
             raise ValueError(f"ema={self.ema} is outside [0, 1).")
-        for name in ("anchor_weight", "physical_weight", "realism_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)} must not be negative.")
+        require(self, "anchor_weight", "physical_weight", "realism_weight", "monitor_every", "halvings")
+        require(self, "max_diversity_loss", "max_skating_gain", "max_acceleration_gain", "max_distance")
+        require(self, "max_reward_gain", "saturation_sharpness", above=True)
+        require(self, "saturation", low=-1.0)
+        require(self, "alarm_patience", low=1)
+        require(self, "alarm_tolerance")
 
 
 def check_held_out(prompts: int) -> None:
@@ -78,9 +83,13 @@ class AlignConfig:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"method={self.method!r} is unknown. Choose one of {', '.join(METHODS)}.")
-        for name in ("steps", "prefix_stride", "trained_stride", "updates", "batch", "save_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+        require(self, "steps", "prefix_stride", "trained_stride", "updates", "batch", "save_every", low=1)
+        require(self, "clip", "lora_alpha", above=True)
+        require(self, "lr", "weight_decay", "reward_weight", "noise_power", "lora_rank", "keep_every", "seed")
+        require(self, "guidance_scale", high=MAX_GUIDANCE)
+        require(self, "eta", high=1.0)
+        if not all(0.0 <= beta < 1.0 for beta in self.betas):
+            raise ValueError(f"betas={self.betas} must be within [0, 1). 0.9 0.999 are usual.")
         if self.last_k is not None and not 1 <= self.last_k <= self.steps:
             raise ValueError(f"last_k={self.last_k} is outside 1-{self.steps} (steps). Use None for all steps.")
         if self.micro_batch is not None and self.micro_batch < 1:
@@ -90,8 +99,6 @@ class AlignConfig:
                 f"batch={self.batch} and micro_batch={self.micro_batch} must be even: realism_weight takes two motions "
                 "of each prompt."
             )
-        if not 0.0 <= self.eta <= 1.0:
-            raise ValueError(f"eta={self.eta} is outside 0-1.")
         if noise_aware(self.plan(0)):  # whose own checks speak first
             self._check_noise_aware()
         if self.precision not in ("float32", "bfloat16"):

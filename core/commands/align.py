@@ -19,6 +19,7 @@ from core.align.guards import EnsembleReward, embedding_reward, noised_reward
 from core.align.plans import noise_aware
 from core.align.processes import current_processes
 from core.align.run import AlignResult, align
+from core.checks import require
 from core.commands.console import ProgressLine
 from core.data.clips import load_archive
 from core.data.dataset import MotionSet, SetConfig, load_set
@@ -38,12 +39,13 @@ from core.models.checkpoint import (
     save_checkpoint,
 )
 from core.models.latent import LatentDiffusion
+from core.models.lineage import lineage
 from core.models.mld.reward import SpmReward
 from core.models.reward import TwoTowers
 from core.text.encoder import TextEncoder, encoder_of, reward_encoder
 from core.train.curves import plot_curves
 from core.train.loop import Callback, pick_device
-from core.train.run_record import content, set_aside
+from core.train.run_record import check_target, content, set_aside
 from core.train.tasks import to_tensors
 
 log = logging.getLogger(__name__)
@@ -78,14 +80,12 @@ class Align:
     align: Annotated[AlignConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=recommended)
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.keep <= 1.0:
-            raise ValueError(f"keep={self.keep} is outside 0-1. 1 keeps all that was learnt.")
+        require(self, "keep", high=1.0, above=True)
         if self.keep < 1.0 and self.align.lora_rank == 0:
             raise ValueError(f"keep={self.keep} needs adapters. Set --lora-rank above 0, or --keep 1.")
-        if not 0.0 <= self.unseen_share <= 1.0:
-            raise ValueError(f"unseen_share={self.unseen_share} is outside 0-1, a share of the updates.")
-        if self.unseen_weight <= 0.0:
-            raise ValueError(f"unseen_weight={self.unseen_weight} must be above 0. Set unseen_share to 0 for none.")
+        require(self, "unseen_share", high=1.0)
+        require(self, "unseen_weight", above=True)
+        require(self, "train_items", "threads")
         check_held_out(self.held_out_prompts)
 
 
@@ -103,6 +103,8 @@ def run(config: Align, callback: Callback | None = None, command: str = "python 
     command: what its card shall say made it. Raises FileNotFoundError or ValueError, as a sentence, for what is missing
     or does not fit together. A checkpoint of that name that another run has made stays as <name>-before.
     """
+    read = (*lineage(config.checkpoints, config.base), *config.rewards, *config.watched, "vae", "judge")
+    check_target(config.name, (*read, config.start) if config.start else read)
     folder = config.runs / config.name
     if config.threads:
         torch.set_num_threads(config.threads)

@@ -23,7 +23,8 @@ import tyro
 from core.align.adapters import summed
 from core.models.card import write_card
 from core.models.checkpoint import averaged, fingerprint, read_adapters, save_adapters
-from core.train.run_record import set_aside
+from core.models.lineage import lineage
+from core.train.run_record import check_target, set_aside
 
 _KEPT = ("command", "updates", "note", "minutes", "parting", "training")  # of each alignment's config.json
 
@@ -66,6 +67,7 @@ def run(config: AlignAverage, command: str = "python -m core align-average") -> 
     if len({each["config"]["base"] for each in described}) > 1:
         raise ValueError(f"{', '.join(config.of)} were aligned from different bases. Average alignments of one base.")
     base = described[0]["config"].get("from", "base")
+    check_target(config.name, (*config.of, *lineage(config.checkpoints, base), "vae", "judge"))
     if described[0]["config"]["base"] != fingerprint(config.checkpoints / base):
         raise ValueError(f"{', '.join(config.of)} were aligned from another base than {config.checkpoints / base}.")
     members = _members(config.of, described)

@@ -19,7 +19,7 @@ def exit_code(work: Callable[[], object], resumes: bool = True) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         work()
-    except (ValueError, OSError, UnavailableError) as error:
+    except (ValueError, OSError, FloatingPointError, UnavailableError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

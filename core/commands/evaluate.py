@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import tyro
 
+from core.checks import require
 from core.commands.console import ProgressLine
 from core.data.compose import action_group
 from core.data.dataset import MotionSet, SetConfig, load_set, mixed_sets
@@ -57,11 +58,12 @@ class Evaluate:
     official: OfficialConfig = field(default_factory=OfficialConfig)
 
     def __post_init__(self) -> None:
-        if not self.prompt_seeds or min(self.items, self.near_pools) < 0:
-            raise ValueError(
-                f"prompt_seeds={self.prompt_seeds} must name a seed, items={self.items} and "
-                f"near_pools={self.near_pools} be 0 or more."
-            )
+        if not self.prompt_seeds or min(self.prompt_seeds) < 0:
+            raise ValueError(f"prompt_seeds={self.prompt_seeds} must name seeds of 0 or more.")
+        require(self, "items", "near_pools")
+        require(self, "batch_size", low=1)
+        if self.out.exists() and not self.out.is_dir():
+            raise ValueError(f"out={self.out} is a file. Choose a folder.")
 
 
 def main(arguments: list[str]) -> None:
@@ -96,7 +98,7 @@ def reported_sets(config: Evaluate, split: str) -> dict[str, Evaluate]:
 
 
 def run(config: Evaluate, split: str) -> EvaluationReport:
-    """The report of one split; needs the archive and the checkpoints."""
+    """The report of one split; needs the archive and the checkpoints. Makes config.out, which then will be written."""
     device = pick_device(config.device)
     motions = motions_of(config, split)
     data = evaluation_set(motions)
@@ -108,6 +110,7 @@ def run(config: Evaluate, split: str) -> EvaluationReport:
             models.setdefault("vae", reconstructions(model.vae, motions))
         models[version] = generator(model, encoder, data.captions, motions, config)
     judge = judge_functions(load_judge(config.checkpoints, device))
+    config.out.mkdir(parents=True, exist_ok=True)  # OSError now, not after an hour
     compared = [(config.versions[0], other) for other in config.versions[1:]]
     return evaluate(models, judge, data, config.evaluation, compared, callback=ProgressLine("evaluating"))
 

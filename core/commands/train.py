@@ -21,7 +21,7 @@ from core.train.run import (
     train_reward,
     train_vae,
 )
-from core.train.run_record import set_aside
+from core.train.run_record import check_target, set_aside
 
 
 def main(arguments: list[str]) -> None:
@@ -44,6 +44,7 @@ def main(arguments: list[str]) -> None:
         TrainJudge: train_judge,
     }
     name = getattr(config, "name", arguments[0])
+    check_target(name, ())
     set_aside(config.data.checkpoints / name, made_here=(config.data.runs / name / "state.pt").exists())
     command = shlex.join(["python", "-m", "core", "train", *arguments])
     run[type(config)](config, ProgressLine("training"), command)  # type: ignore[operator]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.checks import require
 from core.metrics.comparison import Takes, compare, take_figures
 from core.metrics.distribution import DIVERSITY_PAIRS, diversity, fid, multimodality
 from core.metrics.intervals import PairedDifference, t_interval
@@ -75,10 +76,9 @@ class EvaluationConfig:
     diversity_pairs: int = DIVERSITY_PAIRS
 
     def __post_init__(self) -> None:
-        if self.repeats < 1:
-            raise ValueError(f"repeats={self.repeats} must be at least 1.")
-        if min(self.pool_size, self.near_miss_size) < 2:
-            raise ValueError(f"pool_size={self.pool_size} and near_miss_size={self.near_miss_size} must be 2 or more.")
+        require(self, "repeats", "diversity_pairs", low=1)
+        require(self, "pool_size", "near_miss_size", low=2)
+        require(self, "seed")
 
 
 def default_joints(features: np.ndarray) -> np.ndarray:
@@ -104,6 +104,8 @@ def evaluate(
     are skipped. Raises ValueError when a model returns another number of motions than there are prompts.
     """
     config = config or EvaluationConfig()
+    if data.actions and not near_miss_groups(data.actions, data.meanings or (), config.near_miss_size):
+        logger.warning("near-miss R@1 is left out: no action has %d meanings here", config.near_miss_size)
     text, real = judge.text(data.captions), judge.motion(data.real)
     sources: dict[str, Generate | Features] = {REAL: data.real, **models}
     rows: dict[str, list[_Row]] = {name: [] for name in sources}

@@ -9,6 +9,7 @@ from typing import Any
 
 from core.data.captioned import is_prepared
 from core.data.mixture import SUFFIX, read_mixture
+from core.models.lineage import aligned_from
 from core.motion.files import atomic_write
 
 WHAT = {  # architecture -> what a checkpoint of it is, where nothing else tells
@@ -61,7 +62,7 @@ def write_card(folder: Path, command: str) -> None:
 
 def _what(described: dict[str, Any]) -> str:
     """What a checkpoint is, by its architecture and what it says it was made from, whatever its name."""
-    base = _base(described)
+    base = aligned_from(described)
     if base is not None:
         trained = (
             "low-rank adapters on the denoiser" if described["architecture"] == "LowRank" else "the whole denoiser"
@@ -70,13 +71,6 @@ def _what(described: dict[str, Any]) -> str:
     if "Refine" in described.get("training", {}):
         return REFINED
     return WHAT.get(described["architecture"], "")
-
-
-def _base(described: dict[str, Any]) -> str | None:
-    """The folder of the model that an alignment began with; None for anything else."""
-    if described["architecture"] == "LowRank":
-        return described.get("config", {}).get("from", "base")
-    return described.get("from")
 
 
 def _archives(described: dict[str, Any]) -> list[str]:
@@ -105,7 +99,7 @@ def origins(folder: Path) -> list[str]:
     for archive in _archives(described):
         mixed = archive.endswith(SUFFIX) and Path(archive).is_file()
         found += map(str, read_mixture(Path(archive))) if mixed else [archive]
-    base = folder.parent / (_base(described) or "")
+    base = folder.parent / (aligned_from(described) or "")
     if base != folder.parent and (base / "config.json").is_file():
         found += origins(base)
     return list(dict.fromkeys(found))

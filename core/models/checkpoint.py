@@ -21,6 +21,7 @@ from core.models.judge import Judge, JudgeConfig
 from core.models.latent import LatentDiffusion
 from core.models.latent_reward import LatentReward, LatentRewardConfig
 from core.models.layers import store_by_column
+from core.models.lineage import lineage
 from core.models.mdm import Mdm, MdmConfig, SinusoidTable
 from core.models.mdm_diffusion import MdmDiffusion, MdmDiffusionConfig
 from core.models.mld.denoiser import MldDenoiser, MldDenoiserConfig
@@ -99,11 +100,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    for name in ("config.json", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(
-                f"{folder / name} is missing. Make it with `{_command(folder)}`, or fetch the repository again."
-            )
+    _check_there(folder, "config.json", "model.safetensors")
     try:
         described = json.loads((folder / "config.json").read_text())
         if not isinstance(described, dict):
@@ -111,6 +108,14 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         return described, load_file(folder / "model.safetensors")
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"{folder} is damaged ({_reason(error)}). Make it again with `{_command(folder)}`.") from error
+
+
+def _check_there(folder: Path, *names: str) -> None:
+    for name in names:
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"{folder / name} is missing. Make it with `{_command(folder)}`, or fetch the repository again."
+            )
 
 
 def _reason(error: Exception) -> str:
@@ -187,8 +192,9 @@ def load_diffusion(checkpoints: Path, device: str | torch.device = "cpu", versio
     """
     folder = checkpoints / version
     described = _read(folder)[0]
+    base = (*lineage(checkpoints, version), "base")[1]
     if described.get("architecture") == "LowRank":
-        model = load_diffusion(checkpoints, device, described["config"].get("from", "base"))
+        model = load_diffusion(checkpoints, device, base)
         apply_adapters(model.denoiser, folder)
         return model
     module = load_module(folder, device)
@@ -197,7 +203,7 @@ def load_diffusion(checkpoints: Path, device: str | torch.device = "cpu", versio
             module.text_encoder = load_text_encoder(module.config.text_encoder, device)
         return module
     if isinstance(module, MldDenoiser | Mdm):
-        model = load_diffusion(checkpoints, device, described.get("from", "base"))
+        model = load_diffusion(checkpoints, device, base)
         model.denoiser.load_state_dict(_expect(module, type(model.denoiser), folder).state_dict())
         return model
     denoiser = _expect(module, Denoiser, folder)
@@ -247,7 +253,11 @@ def averaged(folder: Path) -> tuple[str, ...]:
 
 
 def fingerprint(folder: Path) -> str:
-    """First 16 hex digits of the sha256 of a checkpoint's weights file, and of the scale where it holds adapters."""
+    """First 16 hex digits of the sha256 of a checkpoint's weights file, and of the scale where it holds adapters.
+
+    FileNotFoundError, as load_module's, where it is missing.
+    """
+    _check_there(folder, "model.safetensors")
     digest, path = hashlib.sha256((folder / "model.safetensors").read_bytes()), folder / "config.json"
     described = json.loads(path.read_text()) if path.is_file() else {}
     if described.get("architecture") == "LowRank":

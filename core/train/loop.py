@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from core.align.processes import current_processes
+from core.checks import require
 from core.motion.files import atomic_write
 from core.train.curves import cut_metrics, plot_curves
 from core.train.run_record import differences, plain, refuse_other_run
@@ -55,13 +56,11 @@ class LoopConfig:
     note: str = ""  # what the card shall say about this run
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch_size < 1:
-            raise ValueError(f"steps={self.steps} and batch_size={self.batch_size} must be at least 1.")
+        require(self, "steps", "batch_size", "log_every", "save_every", "validate_every", low=1)
+        require(self, "learning_rate", "clip", above=True)
+        require(self, "warmup", "weight_decay", "seed", "threads")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f"precision={self.precision!r} is unknown. Choose auto, fp32 or bf16.")
-        for name in ("log_every", "save_every", "validate_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1 step.")
         if not 0.0 <= self.ema < 1.0:
             raise ValueError(f"ema={self.ema} is outside [0, 1). 0.999 is usual.")
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from core.align.processes import current_processes
+from core.checks import require
 from core.data.dataset import MotionSet, SetConfig, load_set
 from core.models.card import write_card
 from core.models.checkpoint import fingerprint, load_vae, save_checkpoint
@@ -49,6 +50,9 @@ class DataConfig:
     runs: Path = Path("runs")  # resumable state, metrics.jsonl and curves.png, one folder a model
     train_items: int = 30_000  # composed items drawn on top of the plain clips
     val_items: int = 300
+
+    def __post_init__(self) -> None:
+        require(self, "train_items", "val_items")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,14 @@ def refuse_other_run(folder: Path, differing: Mapping[str, tuple[Any, Any]]) -> 
             f"{folder} holds a run with {name}={old!r}, not {new!r}. "
             "Choose another name for this one, or delete that folder to start anew."
         )
+
+
+def check_target(name: str, used: Collection[str]) -> None:
+    """ValueError for the name of a checkpoint to write that is no folder name, or one of those it is made with."""
+    if not name or name in (".", "..") or Path(name).name != name:
+        raise ValueError(f"name={name!r} is no folder name. Choose one word, such as mine.")
+    if name in used:
+        raise ValueError(f"name={name!r} would replace what it is made with ({', '.join(used)}). Choose another name.")
 
 
 def whole(checkpoint: Path) -> bool:

@@ -250,7 +250,7 @@ def test_noisy_steps_are_monitored_with_noise(tiny, tmp_path) -> None:
     ("changes", "said"),
     [
         ({"eta": 0.0}, "eta=0.0: easytune-sde rewards noised motions.* Set --eta 1, or choose method easytune"),
-        ({"eta": 1.5}, "eta=1.5 is outside 0-1"),
+        ({"eta": 1.5}, r"eta=1.5 is outside \[0, 1\]"),
         ({"guards": GuardConfig(physical_weight=0.1)}, "^physical_weight=0.1: .* Set --physical-weight 0"),
         (
             {"eta": 0.0, "guards": GuardConfig(realism_weight=1.0)},

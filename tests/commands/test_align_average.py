@@ -133,6 +133,12 @@ def test_what_cannot_be_averaged_is_refused_in_a_sentence(two: Path, capsys: pyt
     for name in ("aligned-a", "aligned-b"):
         (two / name / "config.json").write_text(json.dumps(described))
     assert main([*asked, "aligned-a", "aligned-b"]) != 0 and "another base than" in capsys.readouterr().err
+    for name in ("base", "vae", "../both"):
+        described["config"]["base"] = fingerprint(two / "base")
+        for member in ("aligned-a", "aligned-b"):
+            (two / member / "config.json").write_text(json.dumps(described))
+        assert main([*asked[:-1], name, "aligned-a", "aligned-b"]) == 1
+        assert f"name={name!r}" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([*asked, "aligned-a"])
     assert "two or more" in " ".join(capsys.readouterr().err.split())

@@ -134,7 +134,7 @@ def test_a_start_that_does_not_fit_is_refused(config: Align) -> None:
     save_checkpoint(config.checkpoints / "second", second, {})
     with pytest.raises(ValueError, match="mine was aligned from another base than .*second"):
         command.run(replace(config, name="no", start="mine", base="second"))
-    with pytest.raises(ValueError, match="unseen_share=1.5 is outside 0-1"):
+    with pytest.raises(ValueError, match=r"unseen_share=1.5 is outside \[0, 1\]"):
         replace(config, unseen_share=1.5)
     with pytest.raises(ValueError, match="unseen_weight=0.0 must be above 0"):
         replace(config, unseen_weight=0.0)

@@ -13,6 +13,8 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
+from core.diffusion.rollout import SamplerConfig, make_scheduler
+
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "ddim.npz"
 
 
@@ -24,10 +26,10 @@ def stored() -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def scheduler(stored) -> DDIMScheduler:
+    """What our sampler makes of the fixture's noise levels."""
     config = json.loads(str(stored["config_json"]))
-    scheduler = DDIMScheduler(**config["params"])
-    scheduler.set_timesteps(config["num_inference_steps"])
-    return scheduler
+    levels = {k: v for k, v in config["params"].items() if k != "clip_sample"}  # never clipped here
+    return make_scheduler(SamplerConfig(config["num_inference_steps"]), levels)
 
 
 def toy_noise(x, t):

@@ -20,6 +20,7 @@ from core.models.checkpoint import (
 )
 from core.models.denoiser import Denoiser, DenoiserConfig
 from core.models.judge import Judge, JudgeConfig
+from core.models.lineage import lineage
 from core.models.reward import RewardConfig, RewardModel
 from core.models.vae import MotionVae, VaeConfig
 
@@ -183,6 +184,16 @@ def test_adapters_are_refused_after_the_base_was_trained_anew(checkpoints) -> No
     save_checkpoint(checkpoints / "base", denoiser, {})
     with pytest.raises(ValueError, match="aligned from another base"):
         apply_adapters(denoiser, checkpoints / "aligned")
+
+
+def test_a_model_aligned_from_itself_is_named(checkpoints) -> None:
+    """Prevents a RecursionError where an alignment took its base's place, also by way of a further one."""
+    adapters = adapters_of(load_module(checkpoints / "base"))
+    save_adapters(checkpoints / "mine", adapters, 1.0, {})
+    assert lineage(checkpoints, "mine") == ["mine", "base"] and lineage(checkpoints, "gone") == ["gone"]
+    save_adapters(checkpoints / "base", adapters, 1.0, {}, base="mine")
+    with pytest.raises(ValueError, match="mine goes round: mine from base from mine. Put back the folder"):
+        load_diffusion(checkpoints, version="mine")
 
 
 def test_whole_model_from_adapters_or_from_whole_weights(tiny_checkpoints, tmp_path) -> None:

@@ -199,11 +199,14 @@ def test_learning_rate_warms_up_peaks_and_falls() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, "steps=0 and batch_size=64 must be at least 1"),
+        ({"steps": 0}, "steps=0 must be at least 1"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"precision": "fp8"}, "precision='fp8' is unknown. Choose auto, fp32 or bf16"),
-        ({"log_every": 0}, "log_every=0 must be at least 1 step"),
-        ({"save_every": 0}, "save_every=0 must be at least 1 step"),
+        ({"log_every": 0}, "log_every=0 must be at least 1"),
+        ({"save_every": 0}, "save_every=0 must be at least 1"),
+        ({"threads": -1}, "threads=-1 must be at least 0"),
+        ({"learning_rate": 0.0}, "learning_rate=0.0 must be above 0"),
+        ({"learning_rate": float("inf")}, "learning_rate=inf must be above 0, and finite"),
         ({"ema": 1.0}, r"ema=1.0 is outside \[0, 1\)"),
     ],
 )
