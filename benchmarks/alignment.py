@@ -32,14 +32,23 @@ import tyro
 from benchmarks.alignment_cost import in_fresh_process, measure_cost
 from benchmarks.alignment_curves import Curve, Exam, make_exam
 from benchmarks.alignment_report import headlines, markdown, picture
-from benchmarks.alignment_setup import BY_NAME, VARIANTS, Benchmark, World, lasting, load_world, refuse_others, scaled
+from benchmarks.alignment_setup import (
+    BY_NAME,
+    CLOCKS,
+    VARIANTS,
+    Benchmark,
+    World,
+    lasting,
+    load_world,
+    refuse_others,
+    scaled,
+)
 from benchmarks.generation import machine
 from core.commands.console import ProgressLine, exit_code
 from core.metrics.intervals import Interval
 from core.motion.files import atomic_write
 
 log = logging.getLogger(__name__)
-CLOCKS = {"wall": "seconds", "cpu": "cpu_seconds"}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.alignment_cost import Clock
-from benchmarks.alignment_setup import VARIANTS, Benchmark, World, motions_of
+from benchmarks.alignment_setup import CLOCKS, VARIANTS, Benchmark, World, motions_of
 from core.align.run import AlignRun
 from core.commands.evaluate import evaluation_set, judge_functions, mean_reward
 from core.diffusion.protocol import MotionDiffusion
@@ -33,9 +32,9 @@ from core.metrics.evaluate import (
 from core.metrics.retrieval import NEAR_MISS_SIZE, POOL_SIZE, matching_distances
 from core.models.checkpoint import load_judge
 from core.motion.files import atomic_write
+from core.progress import Callback
 
 log = logging.getLogger(__name__)
-Callback = Callable[[int, int, dict], None]
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ class Curve:
 
     def seconds(self) -> float:
         """Training time so far, by the configured clock."""
-        return self.points[-1][_CLOCKS[self.world.config.clock]] if self.points else 0.0
+        return self.points[-1][CLOCKS[self.world.config.clock]] if self.points else 0.0
 
     def finished(self) -> bool:
         """True where the time is used up and the test prompts are marked."""
@@ -155,6 +154,3 @@ class Curve:
     def _write(self) -> None:
         text = json.dumps(self.cell)
         atomic_write(self.path, lambda file: file.write(text.encode()))
-
-
-_CLOCKS = {"wall": "seconds", "cpu": "cpu_seconds"}

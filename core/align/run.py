@@ -27,10 +27,9 @@ from core.align.policy import Ema, Policy
 from core.align.processes import Processes, current_processes
 from core.align.run_files import RunFolder
 from core.diffusion.protocol import MotionDiffusion, Reward, Schedule
+from core.progress import Callback
 
 logger = logging.getLogger(__name__)
-
-Callback = Callable[[int, int, dict], None]
 
 
 @dataclass(frozen=True)

@@ -42,9 +42,10 @@ from core.models.latent import LatentDiffusion
 from core.models.lineage import lineage
 from core.models.mld.reward import SpmReward
 from core.models.reward import TwoTowers
+from core.progress import Callback
 from core.text.encoder import TextEncoder, encoder_of, reward_encoder
 from core.train.curves import plot_curves
-from core.train.loop import Callback, pick_device
+from core.train.loop import pick_device
 from core.train.run_record import check_target, content, set_aside
 from core.train.tasks import to_tensors
 
@@ -225,14 +226,14 @@ def load_rewards(config: Align, device: str) -> dict[str, TwoTowers | SpmReward]
         raise ValueError("rewards is empty. Name at least one folder below checkpoints, such as reward.")
     found: dict[str, TwoTowers | SpmReward] = {}
     for name in (*config.rewards, *config.watched):
-        found[name] = load_reward(config.checkpoints / name, device)
+        found[name] = any_reward(config.checkpoints / name, device)
     if len({module.reads for module in found.values()}) > 1:
         told = ", ".join(f"{name} by {module.reads}" for name, module in found.items())
         raise ValueError(f"the rewards read text by different encoders: {told}. Choose rewards of one encoder.")
     return found
 
 
-def load_reward(folder: Path, device: str) -> TwoTowers | SpmReward:
+def any_reward(folder: Path, device: str) -> TwoTowers | SpmReward:
     """The reward of a checkpoint folder; ValueError where it holds something else."""
     module = load_module(folder, device)
     if not isinstance(module, TwoTowers | SpmReward):

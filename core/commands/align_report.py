@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from core.align.guards import EnsembleReward
 from core.align.parting import Look, picture, sentence
-from core.commands.align import load_reward
+from core.commands.align import any_reward
 from core.commands.console import ProgressLine
 from core.commands.evaluate import judge_functions, mean_reward
 from core.data.dataset import MotionSet, SetConfig, load_set
@@ -109,9 +109,9 @@ class _Observer:
         self.sampler, device = config.sampler, pick_device(config.device)
         self.base = load_diffusion(config.checkpoints, device, training.get("base", "base"))
         self.encoder = encoder_of(self.base, device)
-        trained = [load_reward(config.checkpoints / name, device) for name in training["rewards"]]
+        trained = [any_reward(config.checkpoints / name, device) for name in training["rewards"]]
         self.reward, self.reads = EnsembleReward(trained), self._encoder_of(trained[0], device)
-        unseen = {name: load_reward(config.checkpoints / name, device) for name in config.unseen}
+        unseen = {name: any_reward(config.checkpoints / name, device) for name in config.unseen}
         self.unseen = {name: (reward, self._encoder_of(reward, device)) for name, reward in unseen.items()}
         self.judge = judge_functions(load_judge(config.checkpoints, device))
         rows = np.linspace(0, len(motions) - 1, min(config.prompts, len(motions))).astype(int)

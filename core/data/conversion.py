@@ -7,7 +7,6 @@ Which of its joints are left is as its publishers use them (Guo et al. 2022).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +18,7 @@ from core.data.humanoids import JointMap
 from core.data.retarget import at_our_size, pose_of, to_clip
 from core.motion.features import extract_features, recover_joints
 from core.motion.skeleton import FPS, MAX_FRAMES, MIN_FRAMES, N_FEATURES, N_JOINTS, PARENTS
+from core.progress import Callback
 
 CONVERTED = "in our features"  # how the source of a converted set ends
 N_KIT_JOINTS = 21
@@ -34,7 +34,6 @@ _NAMED |= {
     if part
 }
 KIT_JOINTS = JointMap(_NAMED, spine=(0, 1, 2, 3))
-Callback = Callable[[int, int, str], None]
 
 
 def in_our_features(prepared: PreparedSet, rest: np.ndarray, callback: Callback | None = None) -> PreparedSet:

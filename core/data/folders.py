@@ -26,9 +26,9 @@ from core.motion.features import extract_features
 from core.motion.files import load_amass_npz
 from core.motion.rotations import rotvec_to_matrix
 from core.motion.skeleton import FPS, MAX_FRAMES, MIN_FRAMES
+from core.progress import Callback
 
 TABLES = ("index.csv", "captions.csv")
-Callback = Callable[[int, int, str], None]
 Reader = Callable[[Path], Clip]
 
 

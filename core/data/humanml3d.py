@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,12 +22,12 @@ import numpy as np
 from core.data.captioned import CaptionedMotion, PreparedSet
 from core.motion.files import load_numbers
 from core.motion.skeleton import MAX_FRAMES
+from core.progress import Callback
 
 LARGEST = float(np.finfo(np.float16).max)  # of a feature: training motions are kept in float16
 LATEST_S = 1e6  # a later time in a text file is no time
 TOO_LONG = 200  # frames; motions as long as that are left out as published
 SPLITS = ("train", "val", "test")
-Callback = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from core.diffusion.ddim import from_diffusers
 from core.diffusion.protocol import MotionDiffusion
 from core.diffusion.schedule import SCHEDULER, TRAIN_STEPS
 from core.motion.skeleton import FPS, MAX_FRAMES, MIN_FRAMES
+from core.progress import Callback
 
 SOLVERS = ("ddim", "dpm++", "lcm")
 MAX_LCM_STEPS = 50  # steps of the solver that consistency models were distilled from
 MAX_GUIDANCE = 20.0
-Callback = Callable[[int, int, dict], None]
 
 
 @dataclass(frozen=True)

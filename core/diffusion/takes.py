@@ -20,7 +20,8 @@ import numpy as np
 import torch
 
 from core.diffusion.protocol import MotionDiffusion
-from core.diffusion.rollout import Callback, SamplerConfig, check_frames, sample_motions, shifted
+from core.diffusion.rollout import SamplerConfig, check_frames, sample_motions, shifted
+from core.progress import Callback
 
 _MOST_AT_ONCE = 8
 

@@ -28,12 +28,12 @@ from core.metrics.retrieval import (
     near_miss_pools,
     r_precision,
 )
+from core.progress import Callback
 
 logger = logging.getLogger(__name__)
 
 Features = Sequence[np.ndarray]  # N motions, each (F, 263) de-normalised
 Generate = Callable[[int], Features]  # noise seed -> one motion a prompt, in the order of the prompts
-Callback = Callable[[int, int, dict], None]
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from core.metrics.distribution import DIVERSITY_PAIRS, fid, mean_pair_distance
 from core.metrics.intervals import Interval
 from core.metrics.report import EvaluationReport, format_interval
 from core.metrics.retrieval import POOL_SIZE, matching_distances, r_precision
+from core.progress import Callback
 
 UNIT = 4  # frames of one movement
 COLUMNS = {  # as papers print them
@@ -31,7 +32,6 @@ COLUMNS = {  # as papers print them
 }
 Motions = Sequence[np.ndarray]  # (F, 263) each, physical units
 Generate = Callable[[Sequence[str], Sequence[int], int], Motions]  # captions, frames, seed of the noise
-Callback = Callable[[int, int, dict], None]
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from core.preference.descriptors import N_DESCRIPTORS
 from core.preference.head import PreferenceConfig, PreferenceReward, motion_vectors, pad
 from core.preference.pairs import PreferencePair
 from core.preference.vectors import VectorFile
+from core.progress import Callback
 
-Callback = Callable[[int, int, dict[str, Any]], None]
 Motions = Callable[[str], np.ndarray]  # name of a stored motion -> features (F, 263), e.g. store.motions.load
 _BATCH = 32  # motions or prompts embedded at once
 

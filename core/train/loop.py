@@ -14,7 +14,6 @@ import logging
 import math
 import pickle
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,13 +25,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from core.align.processes import current_processes
 from core.checks import require
 from core.motion.files import atomic_write
+from core.progress import Callback
 from core.train.curves import cut_metrics, plot_curves
 from core.train.run_record import differences, plain, refuse_other_run
 
 log = logging.getLogger(__name__)
 # settings without which the saved weights, or the data they have seen, would be others
 _FIXED = ("model", "width", "made_from", "data.train_items", "loop.seed", "near_pools", "near_size")
-Callback = Callable[[int, int, dict[str, float]], None]
 
 
 @dataclass(frozen=True)

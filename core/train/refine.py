@@ -16,8 +16,9 @@ from core.data.near_misses import NearMissConfig, load_near_misses
 from core.metrics.retrieval import NEAR_MISS_SIZE, POOL_SIZE
 from core.models.checkpoint import load_module
 from core.models.reward import RewardModel
+from core.progress import Callback
 from core.text.encoder import CaptionCache
-from core.train.loop import Callback, LoopConfig, pick_device
+from core.train.loop import LoopConfig, pick_device
 from core.train.run import DataConfig, caption_cache, motion_sets, run_task, save_trained
 from core.train.spl_task import HeldOut, SplConfig, SplTask, retrieval_figures
 from core.train.votes import load_votes

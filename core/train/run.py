@@ -22,9 +22,10 @@ from core.models.latent_reward import LatentReward, LatentRewardConfig
 from core.models.mdm_diffusion import MdmDiffusion, MdmDiffusionConfig
 from core.models.reward import RewardConfig, RewardModel
 from core.models.vae import MotionVae, VaeConfig, VaeLossWeights, latent_lengths
+from core.progress import Callback
 from core.text.encoder import CaptionCache, load_text_encoder
 from core.train.latent_reward_task import LatentRewardTask
-from core.train.loop import Callback, LoopConfig, Task, Trainer, config_of, pick_device
+from core.train.loop import LoopConfig, Task, Trainer, config_of, pick_device
 from core.train.mdm_task import MdmTask
 from core.train.run_record import content
 from core.train.tasks import (
