@@ -83,7 +83,7 @@ def run(config: AlignAverage, command: str = "python -m core align-average") -> 
     set_aside(target, made_here=averaged(target) == tuple(members))
     save_adapters(target, adapters, config.scale, meta, base)
     for name, folder in zip(config.of, folders, strict=True):
-        for curve in (path for pattern in ("curve.png", "curve-*.png") for path in folder.glob(pattern)):
+        for curve in folder.glob("curve-*.png" if averaged(folder) else "curve.png"):
             shutil.copyfile(curve, target / (f"curve-{name}.png" if curve.stem == "curve" else curve.name))
     write_card(target, command)
 

@@ -299,14 +299,22 @@ def test_reports_that_cannot_be_made_are_refused(reported: tuple[AlignReport, Mo
         align_report.run(report, motions)
 
 
-def test_an_average_has_no_report(two_members: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Prevents a traceback for the shipped `aligned`, which no single run has made."""
-    assert main(["align-report", "--checkpoints", str(two_members), "--archive", "none.npz"]) == 1
-    assert "aligned is an average. Report on its members with --name: aligned-a, aligned-b." in capsys.readouterr().err
-
-
-@pytest.fixture
-def two_members(tmp_path: Path) -> Path:
-    (tmp_path / "aligned").mkdir()
-    (tmp_path / "aligned" / "config.json").write_text(json.dumps({"averaged": {"aligned-a": {}, "aligned-b": {}}}))
-    return tmp_path
+def test_an_average_is_reported_on_along_its_change(reported: tuple[AlignReport, MotionSet]) -> None:
+    """Prevents multiples of another change than the one that ships, and a card of an average without its picture."""
+    report, motions = reported
+    align_report.run(report, motions)
+    shutil.copytree(report.checkpoints / "mine", report.checkpoints / "again")
+    average = ["align-average", "mine", "again", "--name", "both", "--checkpoints", str(report.checkpoints)]
+    assert main(average) == 0
+    said = align_report.run(replace(report, name="both"), motions)
+    run, both = looks(report), looks(replace(report, name="both"))
+    assert list(both) == ["0", "0.25", "0.5", "0.75", "1.0", "1.25", "1.5", "2.0"] and both["0"]["place"] == 0
+    assert both["0"] == run["0"] and both["1.0"]["reward"] == pytest.approx(run["2"]["reward"], abs=2e-3)
+    assert len({look["reward"] for look in both.values()}) == 8
+    card = (report.checkpoints / "both" / "card.md").read_text()
+    assert card.index(said) < card.index("### mine") and "(curve.png)" in card and "(curve-mine.png)" in card
+    assert main([*average[:1], "both", "third", "--name", "all", *average[-2:]]) == 1  # there is no third
+    shutil.copytree(report.checkpoints / "mine", report.checkpoints / "third")
+    assert main([*average[:1], "both", "third", "--name", "all", *average[-2:]]) == 0
+    curves = {path.name for path in (report.checkpoints / "all").glob("*.png")}
+    assert curves == {"curve-mine.png", "curve-again.png", "curve-third.png"}
