@@ -121,7 +121,7 @@ def _parting(described: dict[str, Any]) -> str:
     """What is said of reward and judge, of an alignment or of each that was averaged, each with its picture."""
     members = {"": described, **described.get("averaged", {})}
     told = [
-        f"{_member(name, one)}{one['parting']}\n\n![Reward and judge against updates](curve{name and '-'}{name}.png)"
+        f"{_member(name, one)}{one['parting']}\n\n![Reward and judge](curve{name and '-'}{name}.png)"
         for name, one in members.items()
         if one.get("parting")
     ]

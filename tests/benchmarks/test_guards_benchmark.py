@@ -27,12 +27,12 @@ def test_rows_change_one_guard_each() -> None:
     for name, row in ROWS.items():
         settings = settings_of(config, row, ceilings)
         changed = [k for k in vars(whole.guards) if getattr(whole.guards, k) != getattr(settings.guards, k)]
-        others = [settings.noise_power != whole.noise_power, not row.ensemble, row.keep != 1.0]
+        others = [settings.noise_power != whole.noise_power, not row.ensemble, row.keep != 1.0, row.watched]
         assert len(changed) + sum(others) == {
             WHOLE: 0,
             "none": 5,
             "only stop rules": 6,
-            "only ensemble and alarm": 5,
+            "only alarm": 7,
         }.get(name, 1), name
         assert ("stop rules" in name or "alarm" in name) == (settings.guards.monitor_every > 0)
     assert settings_of(config, ROWS["with saturation"], ceilings).guards.saturation == 0.9
@@ -77,6 +77,7 @@ def test_smoke_runs_and_goes_on(tmp_path, capsys) -> None:
         WHOLE,
         "keep 0.4",
         "only stop rules",
+        "only alarm",
         "--out",
         str(tmp_path),
         "--checkpoints",
@@ -84,5 +85,10 @@ def test_smoke_runs_and_goes_on(tmp_path, capsys) -> None:
     ]
     assert main(arguments) == 0
     first = capsys.readouterr().out
-    assert "| keep 0.4 |" in first and "| only stop rules |" in first and (tmp_path / "report.md").exists()
+    assert (
+        "| keep 0.4 |" in first
+        and "| only stop rules |" in first
+        and "| only alarm |" in first
+        and (tmp_path / "report.md").exists()
+    )
     assert main(arguments) == 0 and capsys.readouterr().out == first
