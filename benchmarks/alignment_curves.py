@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.alignment_cost import Clock
 from benchmarks.alignment_setup import CLOCKS, VARIANTS, Benchmark, World, motions_of
+from core import Callback
 from core.align.run import AlignRun
 from core.commands.evaluate import evaluation_set, judge_functions, mean_reward
 from core.diffusion.protocol import MotionDiffusion
@@ -32,7 +33,6 @@ from core.metrics.evaluate import (
 from core.metrics.retrieval import NEAR_MISS_SIZE, POOL_SIZE, matching_distances
 from core.models.checkpoint import load_judge
 from core.motion.files import atomic_write
-from core.progress import Callback
 
 log = logging.getLogger(__name__)
 

@@ -17,12 +17,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from core import require
 from core.align.config import AlignConfig, GuardConfig
 from core.align.finetune import AlignBatch
 from core.align.guards import EnsembleReward, embedding_reward
 from core.align.run import AlignRun
 from core.align.run_files import RunFolder
-from core.checks import require
 from core.commands.align import prompt_batches
 from core.data.captions import surprise
 from core.data.dataset import MotionSet, SetConfig, load_set

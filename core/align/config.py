@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from core import require
 from core.align.plans import METHODS, Plan, PlanOptions, make_plan, noise_aware
-from core.checks import require
 from core.diffusion.rollout import MAX_GUIDANCE
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core import Callback
 from core.align.config import AlignConfig
 from core.align.finetune import AlignBatch, Finetuner, StepRecord, initial_noise, row_generators, take_rows
 from core.align.guards import Objective, noised_reward
@@ -27,7 +28,6 @@ from core.align.policy import Ema, Policy
 from core.align.processes import Processes, current_processes
 from core.align.run_files import RunFolder
 from core.diffusion.protocol import MotionDiffusion, Reward, Schedule
-from core.progress import Callback
 
 logger = logging.getLogger(__name__)
 

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 import tyro
 
+from core import Callback, require
 from core.align.config import AlignConfig, GuardConfig, check_held_out
 from core.align.finetune import AlignBatch
 from core.align.guards import EnsembleReward, embedding_reward, noised_reward
 from core.align.plans import noise_aware
 from core.align.processes import current_processes
 from core.align.run import AlignResult, align
-from core.checks import require
 from core.commands.console import ProgressLine
 from core.data.clips import load_archive
 from core.data.dataset import MotionSet, SetConfig, load_set
@@ -42,7 +42,6 @@ from core.models.latent import LatentDiffusion
 from core.models.lineage import lineage
 from core.models.mld.reward import SpmReward
 from core.models.reward import TwoTowers
-from core.progress import Callback
 from core.text.encoder import TextEncoder, encoder_of, reward_encoder
 from core.train.curves import plot_curves
 from core.train.loop import pick_device

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import tyro
 
-from core.checks import require
+from core import require
 from core.commands.console import ProgressLine
 from core.data.compose import action_group
 from core.data.dataset import MotionSet, SetConfig, load_set, mixed_sets

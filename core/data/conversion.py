@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from core import Callback
 from core.data.captioned import CaptionedMotion, PreparedSet
 from core.data.folders import clip_features
 from core.data.humanml3d import KIT
@@ -18,7 +19,6 @@ from core.data.humanoids import JointMap
 from core.data.retarget import at_our_size, pose_of, to_clip
 from core.motion.features import extract_features, recover_joints
 from core.motion.skeleton import FPS, MAX_FRAMES, MIN_FRAMES, N_FEATURES, N_JOINTS, PARENTS
-from core.progress import Callback
 
 CONVERTED = "in our features"  # how the source of a converted set ends
 N_KIT_JOINTS = 21

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from core import Callback
 from core.data.captioned import CaptionedMotion, PreparedSet
 from core.data.clips import Clip, pose_joints
 from core.data.humanml3d import parse_texts
@@ -26,7 +27,6 @@ from core.motion.features import extract_features
 from core.motion.files import load_amass_npz
 from core.motion.rotations import rotvec_to_matrix
 from core.motion.skeleton import FPS, MAX_FRAMES, MIN_FRAMES
-from core.progress import Callback
 
 TABLES = ("index.csv", "captions.csv")
 Reader = Callable[[Path], Clip]

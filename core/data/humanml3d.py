@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
+from core import Callback
 from core.data.captioned import CaptionedMotion, PreparedSet
 from core.motion.files import load_numbers
 from core.motion.skeleton import MAX_FRAMES
-from core.progress import Callback
 
 LARGEST = float(np.finfo(np.float16).max)  # of a feature: training motions are kept in float16
 LATEST_S = 1e6  # a later time in a text file is no time

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core import Callback
 from core.diffusion.ddim import from_diffusers
 from core.diffusion.protocol import MotionDiffusion
 from core.diffusion.schedule import SCHEDULER, TRAIN_STEPS
 from core.motion.skeleton import FPS, MAX_FRAMES, MIN_FRAMES
-from core.progress import Callback
 
 SOLVERS = ("ddim", "dpm++", "lcm")
 MAX_LCM_STEPS = 50  # steps of the solver that consistency models were distilled from

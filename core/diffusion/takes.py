@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from core import Callback
 from core.diffusion.protocol import MotionDiffusion
 from core.diffusion.rollout import SamplerConfig, check_frames, sample_motions, shifted
-from core.progress import Callback
 
 _MOST_AT_ONCE = 8
 

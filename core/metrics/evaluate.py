@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.checks import require
+from core import Callback, require
 from core.metrics.comparison import Takes, compare, take_figures
 from core.metrics.distribution import DIVERSITY_PAIRS, diversity, fid, multimodality
 from core.metrics.intervals import PairedDifference, t_interval
@@ -28,7 +28,6 @@ from core.metrics.retrieval import (
     near_miss_pools,
     r_precision,
 )
-from core.progress import Callback
 
 logger = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core import Callback
 from core.data.captioned import CaptionedMotion
 from core.metrics.distribution import DIVERSITY_PAIRS, fid, mean_pair_distance
 from core.metrics.intervals import Interval
 from core.metrics.report import EvaluationReport, format_interval
 from core.metrics.retrieval import POOL_SIZE, matching_distances, r_precision
-from core.progress import Callback
 
 UNIT = 4  # frames of one movement
 COLUMNS = {  # as papers print them

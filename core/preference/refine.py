@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core import Callback
 from core.models.reward import RewardModel
 from core.preference.bradley_terry import Prior, fit, predict
 from core.preference.descriptors import N_DESCRIPTORS
 from core.preference.head import PreferenceConfig, PreferenceReward, motion_vectors, pad
 from core.preference.pairs import PreferencePair
 from core.preference.vectors import VectorFile
-from core.progress import Callback
 
 Motions = Callable[[str], np.ndarray]  # name of a stored motion -> features (F, 263), e.g. store.motions.load
 _BATCH = 32  # motions or prompts embedded at once

@@ -22,10 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from core import Callback, require
 from core.align.processes import current_processes
-from core.checks import require
 from core.motion.files import atomic_write
-from core.progress import Callback
 from core.train.curves import cut_metrics, plot_curves
 from core.train.run_record import differences, plain, refuse_other_run
 

@@ -9,6 +9,7 @@ from typing import cast
 import torch
 from torch import nn
 
+from core import Callback
 from core.data.dataset import SetConfig, load_set
 from core.data.mixture import mix
 from core.data.motion_set import MotionSet
@@ -16,7 +17,6 @@ from core.data.near_misses import NearMissConfig, load_near_misses
 from core.metrics.retrieval import NEAR_MISS_SIZE, POOL_SIZE
 from core.models.checkpoint import load_module
 from core.models.reward import RewardModel
-from core.progress import Callback
 from core.text.encoder import CaptionCache
 from core.train.loop import LoopConfig, pick_device
 from core.train.run import DataConfig, caption_cache, motion_sets, run_task, save_trained

@@ -11,8 +11,8 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from core import Callback, require
 from core.align.processes import current_processes
-from core.checks import require
 from core.data.dataset import MotionSet, SetConfig, load_set
 from core.models.card import write_card
 from core.models.checkpoint import fingerprint, load_vae, save_checkpoint
@@ -22,7 +22,6 @@ from core.models.latent_reward import LatentReward, LatentRewardConfig
 from core.models.mdm_diffusion import MdmDiffusion, MdmDiffusionConfig
 from core.models.reward import RewardConfig, RewardModel
 from core.models.vae import MotionVae, VaeConfig, VaeLossWeights, latent_lengths
-from core.progress import Callback
 from core.text.encoder import CaptionCache, load_text_encoder
 from core.train.latent_reward_task import LatentRewardTask
 from core.train.loop import LoopConfig, Task, Trainer, config_of, pick_device

@@ -301,5 +301,5 @@ def test_settings_are_checked_at_the_start() -> None:
             AlignConfig(**wrong)
     with pytest.raises(ValueError, match="ema"):
         GuardConfig(ema=1.0)
-    with pytest.raises(ValueError, match="negative"):
+    with pytest.raises(ValueError, match="anchor_weight=-1.0 must be at least 0"):
         GuardConfig(anchor_weight=-1.0)

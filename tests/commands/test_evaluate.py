@@ -62,4 +62,4 @@ def test_pools_larger_than_the_data_are_named(archive, checkpoints, tmp_path, ca
     assert "6 distinct captions are fewer than the pool size 32. Evaluate on more prompts or" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([*command, "--evaluation.pool-size", "1"])
-    assert "pool_size=1 and near_miss_size=6 must be 2 or more" in " ".join(capsys.readouterr().err.split())
+    assert "pool_size=1 must be at least 2" in " ".join(capsys.readouterr().err.split())

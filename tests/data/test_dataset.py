@@ -116,7 +116,7 @@ def test_fresh_prompts_of_several_seeds_hold_every_plain_clip_once(archive, tmp_
     for i, motion in enumerate([*known, *(second.motion(i) for i in fresh)]):
         np.testing.assert_array_equal(made.motion(i), motion)
     assert (made.starts[-1], made.meanings[-1]) == (len(made.features), second.meanings[fresh[-1]])
-    with pytest.raises(ValueError, match="must name a seed"):
+    with pytest.raises(ValueError, match="must name seeds of 0 or more"):
         replace(config, prompt_seeds=())
 
 
