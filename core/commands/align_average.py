@@ -67,7 +67,7 @@ def run(config: AlignAverage, command: str = "python -m core align-average") -> 
     if len({each["config"]["base"] for each in described}) > 1:
         raise ValueError(f"{', '.join(config.of)} were aligned from different bases. Average alignments of one base.")
     base = described[0]["config"].get("from", "base")
-    check_target(config.name, (*config.of, *lineage(config.checkpoints, base), "vae", "judge"))
+    check_target(config.name, (*lineage(config.checkpoints, base), "vae", "judge"))
     if described[0]["config"]["base"] != fingerprint(config.checkpoints / base):
         raise ValueError(f"{', '.join(config.of)} were aligned from another base than {config.checkpoints / base}.")
     members = _members(config.of, described)

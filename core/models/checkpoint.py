@@ -21,7 +21,7 @@ from core.models.judge import Judge, JudgeConfig
 from core.models.latent import LatentDiffusion
 from core.models.latent_reward import LatentReward, LatentRewardConfig
 from core.models.layers import store_by_column
-from core.models.lineage import lineage
+from core.models.lineage import aligned_from, lineage
 from core.models.mdm import Mdm, MdmConfig, SinusoidTable
 from core.models.mdm_diffusion import MdmDiffusion, MdmDiffusionConfig
 from core.models.mld.denoiser import MldDenoiser, MldDenoiserConfig
@@ -192,7 +192,8 @@ def load_diffusion(checkpoints: Path, device: str | torch.device = "cpu", versio
     """
     folder = checkpoints / version
     described = _read(folder)[0]
-    base = (*lineage(checkpoints, version), "base")[1]
+    lineage(checkpoints, version)  # ValueError where it goes round
+    base = aligned_from(described) or "base"
     if described.get("architecture") == "LowRank":
         model = load_diffusion(checkpoints, device, base)
         apply_adapters(model.denoiser, folder)
