@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-
-DIVERSITY_PAIRS = 300  # random pairs, T2M
+from scipy.spatial.distance import cdist
 
 
 def _triangular_root(x: np.ndarray) -> np.ndarray:
@@ -37,25 +36,22 @@ def mean_pair_distance(x: np.ndarray, first: np.ndarray, second: np.ndarray) -> 
     return float(np.linalg.norm(x[..., first, :] - x[..., second, :], axis=-1).mean())
 
 
-def diversity(x: np.ndarray, rng: np.random.Generator, pairs: int = DIVERSITY_PAIRS) -> float:
-    """Mean distance of `pairs` random pairs of rows of x (N, D); at most N // 2 pairs, so no row meets itself."""
-    pairs = min(pairs, len(x) // 2)
-    if pairs < 1:
-        raise ValueError(f"{len(x)} motions are too few for Diversity; pass at least 2.")
-    order = rng.permutation(len(x))
-    return mean_pair_distance(x, order[:pairs], order[pairs : 2 * pairs])
+def diversity_by_motion(x: np.ndarray) -> np.ndarray:
+    """Mean distance (N,) of each row of x (N, D) to the others; Diversity is its mean. ValueError for N < 2.
 
-
-def multimodality(x: np.ndarray) -> float:
-    """Mean distance over all pairs of takes of one text, averaged over texts. x: (texts, takes, D), takes >= 2.
-
-    The published figure draws 10 random pairs of 30 takes; all pairs are its expectation.
+    The published figure draws 300 random pairs; all pairs are its expectation.
     """
-    return float(multimodality_by_text(x).mean())
+    if len(x) < 2:
+        raise ValueError(f"{len(x)} motions are too few for Diversity; pass at least 2.")
+    x = np.asarray(x, np.float64)
+    return cdist(x, x).sum(1) / (len(x) - 1)
 
 
 def multimodality_by_text(x: np.ndarray) -> np.ndarray:
-    """Mean distance (texts,) over all pairs of takes of each text. x: (texts, takes, D), two takes or more."""
+    """Mean distance (texts,) over all pairs of takes of each text; MultiModality is its mean. x: (texts, takes, D).
+
+    The published figure draws 10 random pairs of 30 takes; all pairs are its expectation. ValueError for one take.
+    """
     if x.ndim != 3 or x.shape[1] < 2:
         raise ValueError(f"takes have shape {x.shape}; MultiModality needs (texts, takes, D) with 2 takes or more.")
     first, second = np.triu_indices(x.shape[1], k=1)

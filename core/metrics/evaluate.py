@@ -1,8 +1,8 @@
 """Measure models beside real motions with a judge that no fine-tuning has ever seen.
 
 The judge enters as two plain functions, so this module knows no network. Every row is repeated with fresh noise
-and fresh pools; the interval is over repeats. Differences between two models are paired by prompt: the same
-caption, length and noise for both, which removes the spread between prompts.
+and fresh pools; the interval is over repeats, that of MultiModality over texts. Differences between two models are
+paired by prompt: the same caption, length and noise for both, which removes the spread between prompts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from core import Callback, require
 from core.metrics.comparison import Takes, compare, take_figures
-from core.metrics.distribution import DIVERSITY_PAIRS, diversity, fid, multimodality
+from core.metrics.distribution import diversity_by_motion, fid, multimodality_by_text
 from core.metrics.intervals import PairedDifference, t_interval
 from core.metrics.physical import physical_metrics
 from core.metrics.report import REAL, EvaluationReport
@@ -72,10 +72,9 @@ class EvaluationConfig:
     seed: int = 0  # noise of repeat r is seed + r, the same for every model
     pool_size: int = POOL_SIZE
     near_miss_size: int = NEAR_MISS_SIZE
-    diversity_pairs: int = DIVERSITY_PAIRS
 
     def __post_init__(self) -> None:
-        require(self, "repeats", "diversity_pairs", low=1)
+        require(self, "repeats", low=1)
         require(self, "pool_size", "near_miss_size", low=2)
         require(self, "seed")
 
@@ -155,7 +154,7 @@ def _mark(
     repeat: int,
     physical: dict[str, np.ndarray],
 ) -> _Row:
-    pools, near, _ = _pools(data, config, repeat)
+    pools, near = _pools(data, config, repeat)
     figures = judge_metrics(text, embedding, real, data, config, repeat) | _means(physical)
     return _Row(figures, take_figures(text, embedding, pools, near) | physical, physical, embedding)
 
@@ -180,15 +179,13 @@ def _means(by_prompt: Mapping[str, np.ndarray]) -> dict[str, float]:
     return {name: t_interval(values).mean for name, values in by_prompt.items()}
 
 
-def _pools(
-    data: EvaluationSet, config: EvaluationConfig, repeat: int
-) -> tuple[np.ndarray, np.ndarray | None, np.random.Generator]:
-    """Pools, near-miss pools and the generator after them; they depend on the repeat only, the same for every model."""
+def _pools(data: EvaluationSet, config: EvaluationConfig, repeat: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Pools and near-miss pools; they depend on the repeat only, the same for every model."""
     rng = np.random.default_rng([config.seed, repeat])
     pools = distinct_pools(data.meanings or data.captions, rng, config.pool_size)
     actions, meanings, size = data.actions or (), data.meanings or (), config.near_miss_size
     near = near_miss_pools(actions, meanings, rng, size) if near_miss_groups(actions, meanings, size) else None
-    return pools, near, rng
+    return pools, near
 
 
 def judge_metrics(
@@ -200,14 +197,14 @@ def judge_metrics(
     repeat: int,
 ) -> dict[str, float]:
     """All embedding metrics of one repeat. The pools depend on the repeat only: every model meets the same ones."""
-    pools, near, rng = _pools(data, config, repeat)
+    pools, near = _pools(data, config, repeat)
     precision = r_precision(text, motion, pools)
     values = {f"r_precision_{k}": float(p) for k, p in enumerate(precision, start=1)}
     if near is not None:
         values["near_miss_1"] = float(r_precision(text, motion, near, top_k=1)[0])
     values["mm_dist"] = float(matching_distances(text, motion).mean())
     values["fid"] = fid(real, motion)
-    values["diversity"] = diversity(motion, rng, config.diversity_pairs)
+    values["diversity"] = float(diversity_by_motion(motion).mean())
     return values
 
 
@@ -222,7 +219,8 @@ def _report(
     for name, repeats in measured.items():
         rows[name] = {metric: t_interval([row.figures[metric] for row in repeats]) for metric in repeats[0].figures}
         if callable(sources[name]) and config.repeats > 1:
-            rows[name]["multimodality"] = t_interval([multimodality(np.stack([r.embedding for r in repeats], axis=1))])
+            takes = np.stack([row.embedding for row in repeats], axis=1)
+            rows[name]["multimodality"] = t_interval(multimodality_by_text(takes))
     settings = {
         "prompts": len(real),
         "repeats": config.repeats,
@@ -248,7 +246,7 @@ def _differences(
         for name, rows in measured.items()
     }
     return {
-        f"{b} - {a}": compare(takes[a], takes[b], real, np.random.default_rng(config.seed), config.diversity_pairs)
+        f"{b} - {a}": compare(takes[a], takes[b], real, np.random.default_rng(config.seed))
         for a, b in compared
         if a in takes and b in takes
     }

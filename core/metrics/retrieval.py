@@ -54,26 +54,27 @@ def distinct_pools(captions: Sequence[Hashable], rng: np.random.Generator, size:
     return np.array([kept[i][1] for i in chosen]).reshape(size, n_pools).T
 
 
-def ranks(text: np.ndarray, motion: np.ndarray, pools: np.ndarray) -> np.ndarray:
-    """Rank (P, S) of each text's own motion within its pool, 0 = nearest. pools: (P, S) row indices."""
+def hits(text: np.ndarray, motion: np.ndarray, pools: np.ndarray, k: int = 1) -> np.ndarray:
+    """Whether each text's own motion is among the k nearest of its pool, (P, S) of 0 and 1. pools: (P, S) row indices.
+
+    Equally near motions stand in random order, so among them it is the chance, within [0, 1].
+    """
     distances = pairwise_distances(text[pools], motion[pools])  # (P, S, S)
     own = np.diagonal(distances, axis1=1, axis2=2)[..., None]
-    # a motion that collapsed to one point ties with its whole pool: count ties as half a place each
-    ahead = (distances < own).sum(-1) + 0.5 * ((distances == own).sum(-1) - 1)
-    return ahead
+    nearer, tied = (distances < own).sum(-1), (distances == own).sum(-1)  # its own among the latter
+    return np.clip((k - nearer) / tied, 0.0, 1.0)
 
 
 def r_precision(text: np.ndarray, motion: np.ndarray, pools: np.ndarray, top_k: int = TOP_K) -> np.ndarray:
     """R@1 ... R@top_k, (top_k,), each in [0, 1]."""
-    rank = ranks(text, motion, pools)
-    return np.array([(rank < k).mean() for k in range(1, top_k + 1)])
+    return np.array([hits(text, motion, pools, k).mean() for k in range(1, top_k + 1)])
 
 
 def first_hits(text: np.ndarray, motion: np.ndarray, pools: np.ndarray) -> np.ndarray:
-    """R@1 of each row, (N,) of 0 and 1; NaN for rows in no pool. pools: (P, S), no row twice."""
-    hits = np.full(len(text), np.nan)
-    hits[pools] = ranks(text, motion, pools) < 1
-    return hits
+    """R@1 of each row, (N,) as `hits` tells; NaN for rows in no pool. pools: (P, S), no row twice."""
+    found = np.full(len(text), np.nan)
+    found[pools] = hits(text, motion, pools)
+    return found
 
 
 def near_miss_groups(actions: Sequence[Hashable], meanings: Sequence[Hashable], size: int) -> list[list[int]]:

@@ -111,7 +111,7 @@ def test_each_command_tells_its_options(command: str, capsys: pytest.CaptureFixt
         (["align", "--max-reward-gain", "0"], "max_reward_gain=0.0 must be above 0"),
         (["evaluate", "--batch-size", "0"], "batch_size=0 must be at least 1"),
         (["evaluate", "--evaluation.seed", "-1"], "seed=-1 must be at least 0"),
-        (["evaluate", "--evaluation.diversity-pairs", "0"], "diversity_pairs=0 must be at least 1"),
+        (["evaluate", "--evaluation.repeats", "0"], "repeats=0 must be at least 1"),
         (["evaluate", "--prompt-seeds", "-1"], "prompt_seeds=(-1,) must name seeds of 0 or more."),
         (["align", "--checkpoints", "none"], "config.json is missing. Make it with `python -m core train"),
         (["evaluate", "--archive", "none.npz"], "none.npz does not exist. Make it with `python -m core prepare"),

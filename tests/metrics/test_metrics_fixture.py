@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.metrics.distribution import diversity, fid, mean_pair_distance, multimodality
+from core.metrics.distribution import diversity_by_motion, fid, mean_pair_distance, multimodality_by_text
 from core.metrics.retrieval import matching_distances, r_precision
 
 DATA = np.load(Path(__file__).parents[1] / "fixtures" / "metrics.npz")
@@ -54,9 +54,9 @@ def test_multimodality_equals_published() -> None:
     """Fails when takes of different texts are mixed."""
     x = DATA["mm/activation"]
     assert mean_pair_distance(x, DATA["mm/first"], DATA["mm/second"]) == pytest.approx(float(DATA["mm/out"]), abs=1e-6)
-    assert multimodality(x[:, :2]) == pytest.approx(mean_pair_distance(x, np.array([0]), np.array([1])))
+    assert multimodality_by_text(x[:, :2]).mean() == pytest.approx(mean_pair_distance(x, np.array([0]), np.array([1])))
     with pytest.raises(ValueError, match="2 takes"):
-        multimodality(x[:, :1])
+        multimodality_by_text(x[:, :1])
 
 
 def test_fid_laws() -> None:
@@ -72,4 +72,4 @@ def test_fid_laws() -> None:
 
 def test_diversity_never_pairs_a_row_with_itself() -> None:
     """Two far points: the distance must be theirs, not 0."""
-    assert diversity(np.array([[0.0, 0.0], [3.0, 4.0]]), np.random.default_rng(0)) == pytest.approx(5.0)
+    assert diversity_by_motion(np.array([[0.0, 0.0], [3.0, 4.0], [3.0, 0.0]])).tolist() == [4.0, 4.5, 3.5]

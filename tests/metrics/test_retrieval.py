@@ -1,11 +1,11 @@
-"""Pools and ranks."""
+"""Pools and hits."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from core.metrics.retrieval import distinct_pools, near_miss_pools, r_precision, ranks
+from core.metrics.retrieval import distinct_pools, hits, near_miss_pools, r_precision
 
 
 def test_pools_hold_distinct_captions_and_disjoint_rows() -> None:
@@ -39,10 +39,12 @@ def test_near_misses_share_the_action_but_not_the_meaning() -> None:
         near_miss_pools(actions, meanings, np.random.default_rng(0), size=9)
 
 
-def test_collapsed_motions_are_no_hits() -> None:
+def test_collapsed_motions_are_hits_by_chance_only() -> None:
     """A model that gives one motion for every text must not score R@1 by the order of equal distances."""
     text = np.random.default_rng(0).normal(size=(32, 8))
     pools = np.arange(32)[None]
-    assert r_precision(text, np.ones((32, 8)), pools).max() == 0.0
+    assert r_precision(text, np.ones((32, 8)), pools).tolist() == [1 / 32, 2 / 32, 3 / 32]
+    assert r_precision(text, np.ones((32, 8)), np.arange(32).reshape(16, 2)).tolist() == [0.5, 1.0, 1.0]
+    half = np.vstack([text[:3], np.ones((3, 8))])  # of a pool of near misses
+    assert hits(half, half, np.arange(6)[None]).tolist() == [[1.0, 1.0, 1.0, 1 / 3, 1 / 3, 1 / 3]]
     assert r_precision(text, text, pools).tolist() == [1.0, 1.0, 1.0]
-    assert ranks(text, text, pools).max() == 0
