@@ -23,12 +23,12 @@ from core.align.finetune import AlignBatch
 from core.align.guards import EnsembleReward, embedding_reward
 from core.align.run import AlignRun
 from core.align.run_files import RunFolder
-from core.commands.align import prompt_batches
+from core.commands.align import any_reward, prompt_batches
 from core.data.captions import surprise
 from core.data.dataset import MotionSet, SetConfig, load_set
 from core.diffusion.ddim import from_diffusers
 from core.diffusion.rollout import SamplerConfig, make_scheduler, sample_motions
-from core.models.checkpoint import fingerprint, load_diffusion, load_module
+from core.models.checkpoint import fingerprint, load_diffusion
 from core.motion.skeleton import N_FEATURES
 from core.text.encoder import TextEncoder, load_text_encoder
 from core.train.loop import pick_device
@@ -289,7 +289,7 @@ def load_world(config: Benchmark, prompts: bool) -> World:
         torch.set_num_threads(config.threads)
     device = torch.device(pick_device(config.device))
     names = (*config.rewards, *config.ensemble)
-    rewards = {name: load_module(config.checkpoints / name, device) for name in names}
+    rewards = {name: any_reward(config.checkpoints / name, str(device)) for name in names}
     model, encoder = load_diffusion(config.checkpoints, device), load_text_encoder("minilm", device)
     world = World(config, device, model, encoder, rewards)
     if prompts:

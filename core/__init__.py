@@ -28,5 +28,5 @@ def require(config: object, *names: str, low: float = 0.0, high: float = math.in
         if value is None or ((value > low if above else value >= low) and value <= high and math.isfinite(value)):
             continue
         if high < math.inf:
-            raise ValueError(f"{name}={value} is outside {'(' if above else '['}{low:g}, {high:g}].")
+            raise ValueError(f"{name}={value} is outside {'(' if above else '['}{low:.7g}, {high:.7g}].")
         raise ValueError(f"{name}={value} must be {'above' if above else 'at least'} {low:g}, and finite.")

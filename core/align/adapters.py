@@ -9,7 +9,6 @@ weights exactly: the base model costs no second copy.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import cast
@@ -75,20 +74,16 @@ def linear_weights(module: nn.Module) -> list[str]:
 
 
 class Lora:
-    """Adapters on the matrices of `module` whose name matches `targets`; every other parameter is frozen.
+    """Adapters on all matrices of `module`; every other parameter is frozen.
 
-    targets: regular expression searched in names such as "blocks.0.attention.out_proj.weight".
-    Raises ValueError if nothing matches or the rank is below 1. Side effect: changes `module` in place.
+    Raises ValueError if it has none or the rank is below 1. Side effect: changes `module` in place.
     """
 
-    def __init__(self, module: nn.Module, rank: int = 8, alpha: float = 16.0, targets: str = "", seed: int = 0) -> None:
+    def __init__(self, module: nn.Module, rank: int = 8, alpha: float = 16.0, seed: int = 0) -> None:
         if rank < 1:
             raise ValueError(f"rank={rank} must be at least 1.")
-        names = [name for name in linear_weights(module) if re.search(targets, name)]
-        if not names:
-            raise ValueError(
-                f"targets={targets!r} matches no linear weight. Names look like {linear_weights(module)[:3]}."
-            )
+        if not (names := linear_weights(module)):
+            raise ValueError(f"{type(module).__name__} has no linear weight that adapters could sit on.")
         for parameter in module.parameters():
             parameter.requires_grad_(False)
         generator = torch.Generator().manual_seed(seed)

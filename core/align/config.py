@@ -10,6 +10,8 @@ from core import require
 from core.align.plans import METHODS, Plan, PlanOptions, make_plan, noise_aware
 from core.diffusion.rollout import MAX_GUIDANCE
 
+MAX_SEED, MAX_UPDATES = 2**20 - 1, 2**16 - 1  # random streams that core.align.finetune.row_generators tells apart
+
 
 @dataclass(frozen=True)
 class GuardConfig:
@@ -74,7 +76,7 @@ class AlignConfig:
     eta: float = 0.0  # noise of a DDIM step: 0 = none (ODE), 1 = as much as DDPM; easytune-sde needs it
     lora_rank: int = 8  # 0 = train all weights of the denoiser
     lora_alpha: float = 16.0  # adapters count lora_alpha / lora_rank
-    precision: str = "float32"  # or "bfloat16" where the device has it
+    precision: str = "float32"  # or "bfloat16": network calls in mixed precision
     seed: int = 0  # of adapters, prompts, noise and random plans
     save_every: int = 10  # updates between saved states
     keep_every: int = 25  # updates between policies kept for `python -m core align-report`; 0 = none
@@ -85,7 +87,8 @@ class AlignConfig:
             raise ValueError(f"method={self.method!r} is unknown. Choose one of {', '.join(METHODS)}.")
         require(self, "steps", "prefix_stride", "trained_stride", "updates", "batch", "save_every", low=1)
         require(self, "clip", "lora_alpha", above=True)
-        require(self, "lr", "weight_decay", "reward_weight", "noise_power", "lora_rank", "keep_every", "seed")
+        require(self, "lr", "weight_decay", "reward_weight", "noise_power", "lora_rank", "keep_every")
+        require(self, "seed", high=MAX_SEED)
         require(self, "guidance_scale", high=MAX_GUIDANCE)
         require(self, "eta", high=1.0)
         if not all(0.0 <= beta < 1.0 for beta in self.betas):

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.align.config import AlignConfig
+from core.align.config import MAX_SEED, MAX_UPDATES, AlignConfig
 from core.align.guards import Objective, PhysicalTerm, anchor, noised_reward
 from core.align.plans import Plan, RewardOn, StepPlan, segments
 from core.align.policy import Ema, Policy
@@ -113,10 +113,10 @@ def take_rows(value: Any, rows: slice) -> Any:
 def row_generators(seed: int, update: int, rows: range) -> list[torch.Generator]:
     """One random stream a row, a pure function of (seed, update, row): nothing to restore on resume.
 
-    Raises ValueError for a seed from 2^20 on, an update or row from 2^16 on.
+    Raises ValueError for a seed above MAX_SEED, an update above MAX_UPDATES, or a row from 2^16 on.
     """
-    if not (0 <= seed < 2**20 and 0 <= update < 2**16 and rows.stop <= 2**16):
-        raise ValueError(f"seed={seed}, update={update}, rows={rows} are beyond 2^20, 2^16, 2^16.")
+    if not (0 <= seed <= MAX_SEED and 0 <= update <= MAX_UPDATES and rows.stop <= 2**16):
+        raise ValueError(f"seed={seed}, update={update} or rows={rows} is beyond {MAX_SEED}, {MAX_UPDATES}, 65536.")
     return [torch.Generator().manual_seed(stream_seed(seed, update << 16 | row)) for row in rows]
 
 

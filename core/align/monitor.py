@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.align.config import GuardConfig
+from core.align.config import MAX_UPDATES, GuardConfig
 from core.align.finetune import AlignBatch, initial_noise, row_generators, sample
 from core.align.guards import EnsembleReward, acceleration, soft_skating
 from core.diffusion.protocol import MotionDiffusion, Reward, Schedule
 from core.motion.features import recover_joints_torch
 
-_HELD_OUT_UPDATE = 2**16 - 1  # a random stream that no update reaches
+_HELD_OUT_UPDATE = MAX_UPDATES  # a random stream that no update reaches
 
 
 @dataclass(frozen=True)

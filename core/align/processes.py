@@ -1,4 +1,4 @@
-"""Several processes or GPUs under `accelerate launch`: each takes its rows of a batch, gradients are averaged."""
+"""Several processes under `accelerate launch` or `torchrun`: each takes its rows, gradients are averaged."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
+import torch
 from torch import Tensor
 
 
@@ -56,3 +57,20 @@ def current_processes(device: str = "auto") -> Processes:
         lambda tensor: cast(Tensor, reduce(tensor, "mean")),
         str(state.device).replace("cpu:0", "cpu"),
     )
+
+
+def first_process() -> bool:
+    """Whether this is the process that writes files, asked before the processes have found each other."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def leave_together() -> None:
+    """Wait for the other processes and close what joins them; nothing to do for one alone.
+
+    A process that ends first takes the launcher's others with it, the one that still writes files among them.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
+        PartialState().destroy_process_group()

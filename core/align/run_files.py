@@ -21,7 +21,7 @@ from core.train.run_record import differences, plain, refuse_other_run
 
 logger = logging.getLogger(__name__)
 
-_MAY_CHANGE = ("updates", "save_every", "keep_every", "guards.monitor_every")  # a finished run may be prolonged
+MAY_CHANGE = ("updates", "save_every", "keep_every", "guards.monitor_every")  # a finished run may be prolonged
 
 
 class RunFolder:
@@ -47,7 +47,7 @@ class RunFolder:
         if "made_from" not in old:
             logger.warning("%s does not say what it was made from; it goes on with what is there now", self.path)
         found = differences(old, new)
-        refuse_other_run(self.path, {name: both for name, both in found.items() if name not in _MAY_CHANGE})
+        refuse_other_run(self.path, {name: both for name, both in found.items() if name not in MAY_CHANGE})
 
     def load_state(self) -> dict[str, Any] | None:
         """The last saved state, None for a fresh run. Cuts metrics that were written after it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -14,12 +15,13 @@ import torch
 import tyro
 
 from core import Callback, require
-from core.align.config import AlignConfig, GuardConfig, check_held_out
+from core.align.config import MAX_UPDATES, AlignConfig, GuardConfig, check_held_out
 from core.align.finetune import AlignBatch
 from core.align.guards import EnsembleReward, embedding_reward, noised_reward
 from core.align.plans import noise_aware
-from core.align.processes import current_processes
+from core.align.processes import current_processes, leave_together
 from core.align.run import AlignResult, align
+from core.align.run_files import MAY_CHANGE
 from core.commands.console import ProgressLine
 from core.data.clips import load_archive
 from core.data.dataset import MotionSet, SetConfig, load_set
@@ -45,10 +47,11 @@ from core.models.reward import TwoTowers
 from core.text.encoder import TextEncoder, encoder_of, reward_encoder
 from core.train.curves import plot_curves
 from core.train.loop import pick_device
-from core.train.run_record import check_target, content, set_aside
+from core.train.run_record import check_target, content, differences, plain, set_aside
 from core.train.tasks import to_tensors
 
 log = logging.getLogger(__name__)
+_PLACES = ("archive", "checkpoints", "runs", "device", "threads")  # of Align: where, not what
 UNSEEN_PROMPTS = 2000  # drawn once a run, more than its updates ask for
 
 
@@ -86,6 +89,7 @@ class Align:
         require(self, "unseen_share", high=1.0)
         require(self, "unseen_weight", above=True)
         require(self, "train_items", "threads")
+        require(self.align, "updates", high=MAX_UPDATES)
         check_held_out(self.held_out_prompts)
 
 
@@ -94,6 +98,7 @@ def main(arguments: list[str]) -> None:
     config = tyro.cli(Align, args=arguments, prog="python -m core align")
     command = shlex.join(["python", "-m", "core", "align", *arguments])
     result = run(config, ProgressLine(config.align.method), command)
+    leave_together()
     log.info("%d updates, %s; monitors %s", result.updates, result.stopped or "not stopped by a guard", result.monitors)
 
 
@@ -120,7 +125,7 @@ def run(config: Align, callback: Callback | None = None, command: str = "python 
     start = starting_adapters(config) if config.start else None
     levels, on = getattr(model, "schedule", SCHEDULER), torch.device(device)
     if processes.writes:
-        set_aside(config.checkpoints / config.name, made_here=(folder / "state.pt").exists())
+        set_aside(config.checkpoints / config.name, (folder / "state.pt").exists() and made_by(config))
     result = align(
         model,
         reward,
@@ -137,6 +142,14 @@ def run(config: Align, callback: Callback | None = None, command: str = "python 
         plot_curves(folder / "metrics.jsonl", folder / "curves.png")
         save(config, model, result, device, command)
     return result
+
+
+def made_by(config: Align) -> bool:
+    """Whether checkpoints/<name> came out of a run with these settings, which may since have been prolonged."""
+    described = config.checkpoints / config.name / "config.json"
+    training = json.loads(described.read_text(encoding="utf-8")).get("training") if described.is_file() else None
+    free = {*_PLACES, *(f"align.{name}" for name in MAY_CHANGE)}
+    return training is not None and differences(training, plain(asdict(config))).keys() <= free
 
 
 def save(config: Align, model: DiffusionModel, result: AlignResult, device: str, command: str) -> None:
@@ -169,6 +182,7 @@ def made_from(config: Align, model: DiffusionModel) -> dict[str, Any]:
         "watched": [fingerprint(config.checkpoints / name) for name in config.watched],
         "archive": content(config.archive),
         "train_items": config.train_items,
+        "held_out_prompts": config.held_out_prompts,
         "start": fingerprint(config.checkpoints / config.start) if config.start else "",
         "unseen": [config.unseen_share, config.unseen_weight] if asks_unseen(config) else [],
     }

@@ -78,6 +78,8 @@ def run(config: AlignReport, motions: MotionSet) -> str:
     """
     target = config.checkpoints / config.name
     described = json.loads((target / "config.json").read_text())
+    if "averaged" not in described and "align" not in described.get("training", {}):
+        raise ValueError(f"{target} is no alignment. Name one that `python -m core align` or align-average made.")
     subject = (_averaged if "averaged" in described else _run)(config, described)
     looks = measure(config, subject, motions, config.runs / config.name / "report.json")
     described["parting"] = sentence(looks, subject.averaged)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import tyro
 
+from core.align.processes import first_process, leave_together
 from core.commands.console import ProgressLine
 from core.motion.files import atomic_write
 from core.train.refine import Figures, Refine, refine_reward
@@ -25,13 +26,15 @@ ROWS = {
 def main(arguments: list[str]) -> None:
     """Parse, run, print the table and write it beside the weights as retrieval.json."""
     config = tyro.cli(Refine, args=arguments, prog="python -m core refine")
-    set_aside(config.folder, made_here=any(config.data.runs.glob(f"refine-{config.folder.name}*/state.pt")))
+    if first_process():
+        set_aside(config.folder, made_here=any(config.data.runs.glob(f"refine-{config.folder.name}*/state.pt")))
     command = None if config.database else shlex.join(["python", "-m", "core", "refine", *arguments])
     report = refine_reward(config, ProgressLine("refining"), command)  # without a database's URL and its password
     path = config.folder / "retrieval.json"
     atomic_write(path, lambda file: file.write(json.dumps(report, indent=2).encode()))
     log.info("wrote %s", config.folder)
     print(to_markdown(report))
+    leave_together()
 
 
 def to_markdown(report: Mapping[str, Figures]) -> str:

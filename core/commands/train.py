@@ -6,6 +6,7 @@ import shlex
 
 import tyro
 
+from core.align.processes import first_process, leave_together
 from core.commands.console import ProgressLine
 from core.train.run import (
     TrainBase,
@@ -45,6 +46,8 @@ def main(arguments: list[str]) -> None:
     }
     name = getattr(config, "name", arguments[0])
     check_target(name, ())
-    set_aside(config.data.checkpoints / name, made_here=(config.data.runs / name / "state.pt").exists())
+    if first_process():
+        set_aside(config.data.checkpoints / name, made_here=(config.data.runs / name / "state.pt").exists())
     command = shlex.join(["python", "-m", "core", "train", *arguments])
     run[type(config)](config, ProgressLine("training"), command)  # type: ignore[operator]
+    leave_together()

@@ -212,6 +212,44 @@ def test_disagreeing_rewards_raise_the_alarm(tiny, tmp_path) -> None:
     assert held_out.measure(held_out.sample(), x0_base)["reward_0"] - before >= -GUARDS.alarm_tolerance - 1e-6
 
 
+@pytest.mark.parametrize("saved", [1, 2, 3])
+def test_the_alarm_counts_on_after_a_kill(tiny, tmp_path, saved) -> None:
+    """Prevents a run killed between two alarmed checks from learning on: it ends where an uninterrupted one does."""
+    trained, opposite = tiny.Reward(), lambda *seen: -tiny.Reward()(*seen)
+    reward = EnsembleReward([trained], watched=[opposite])
+    guards = replace(GUARDS, monitor_every=1, alarm_patience=4, alarm_tolerance=0.1)
+    config = replace(CONFIG, updates=40, lr=1e-3, save_every=1, guards=guards)
+    whole, result = start(tiny, tmp_path / "whole", config, reward)
+    assert result.stopped is not None and "part" in result.stopped
+    assert torch.load(tmp_path / "whole" / "state.pt", weights_only=True)["moved"]  # an earlier policy passed
+    with pytest.raises(Killed):
+        start(tiny, tmp_path / "killed", config, reward, callback=kill_at(result.updates - saved))
+    resumed, again = start(tiny, tmp_path / "killed", config, reward)
+    assert (again.stopped, again.updates) == (result.stopped, result.updates)
+    assert again.monitors == pytest.approx(result.monitors) and difference(whole, resumed) < 1e-6
+
+
+def test_random_numbers_of_a_caller_go_on_after_a_kill(tiny, tmp_path) -> None:
+    """Prevents a caller's own draws, such as prompts from torch's global stream, from starting over."""
+
+    def drawn(folder: str, stop: int = 99) -> list[float]:
+        found: list[float] = []
+
+        def callback(now, total, info):
+            if now == stop:
+                raise Killed
+            found.append(float(torch.rand(())))
+
+        torch.manual_seed(5)
+        start(tiny, tmp_path / folder, replace(CONFIG, save_every=1), callback=callback)
+        return found
+
+    whole = drawn("whole")
+    with pytest.raises(Killed):
+        drawn("killed", stop=8)
+    assert drawn("killed") == whole[7:11]  # of updates 9 to 12; that of update 8 was never made
+
+
 def test_what_ships_has_been_looked_at(tiny, tmp_path) -> None:
     """Prevents a last policy that no stop rule and no report has seen, since its number is no multiple."""
     _, result = start(tiny, tmp_path, replace(CONFIG, updates=10, keep_every=4))
@@ -342,7 +380,7 @@ from accelerate import PartialState
 import conftest as tiny
 from core.align.config import AlignConfig, GuardConfig
 from core.align.run import align
-from core.align.processes import current_processes
+from core.align.processes import current_processes, leave_together
 assert current_processes("cpu").device == "cpu" and current_processes("cpu").count == 2
 guards = GuardConfig(anchor_weight=0.01, ema=0.5, physical_weight=0.0, monitor_every=4, max_acceleration_gain=99,
                      max_skating_gain=99, max_distance=99)
@@ -351,6 +389,7 @@ model = tiny.TinyDiffusion()
 align(model, tiny.TinyReward(), tiny.tiny_schedule(4), lambda i: tiny.tiny_batch(4, seed=100 + i), config, sys.argv[1],
       held_out=tiny.tiny_batch(8, seed=7))
 torch.save(model.denoiser.state_dict(), f"{sys.argv[1]}/rank{PartialState().process_index}.pt")
+leave_together()
 """
 
 

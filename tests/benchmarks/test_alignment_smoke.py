@@ -44,11 +44,18 @@ def test_a_killed_benchmark_goes_on_and_writes_all_it_promises(tmp_path, capsys)
         if name.startswith(("easytune", "terminal-gradient")):  # one step is held at a time, whatever T is
             short, long = report["cost"][name]["saved_bytes"].values()
             assert 0.95 * short < long < 1.05 * short
+            assert long < 0.3116 * max(report["cost"]["draft-50"]["saved_bytes"].values())  # the paper's share
         points = report["curves"][name]["0"]["points"]
         assert points[-1]["update"] >= 1 and points[-1]["mm_dist"] > 0
     assert (out / "report.md").read_text().strip() in printed and (out / "curves.png").stat().st_size > 10_000
     assert main([*OPTIONS, "--out", str(out), "--clock", "wall", "--repeats", "3", "--shown", "draft-50", "refl"]) == 0
     assert _cells(out) == whole and set(json.loads((out / "report.json").read_text())["curves"]) == {"draft-50", "refl"}
+
+
+def test_a_reward_that_is_none_is_refused_in_a_sentence(tmp_path, capsys) -> None:
+    """Prevents a traceback for the judge, or a VAE, named as a reward."""
+    assert main(["--smoke", "--out", str(tmp_path), "--rewards", "judge"]) == 1
+    assert "judge holds a Judge, which is no reward" in capsys.readouterr().err
 
 
 def _cells(out: Path) -> dict[str, str]:

@@ -17,6 +17,8 @@ from core.align.config import AlignConfig, GuardConfig
 from core.commands import align as command
 from core.commands import align_report
 from core.commands.align import Align
+from core.commands.align_average import AlignAverage
+from core.commands.align_average import run as average
 from core.commands.align_report import AlignReport
 from core.data.motion_set import MotionSet
 from core.diffusion.rollout import SamplerConfig
@@ -73,6 +75,7 @@ def test_a_run_of_something_else_is_not_continued(config: Align) -> None:
     refused(replace(config, rewards=("other",)), "made_from.rewards=")
     refused(replace(config, watched=("other",)), "made_from.watched=")
     refused(replace(config, train_items=7), "made_from.train_items=6000, not 7")
+    refused(replace(config, held_out_prompts=3), "made_from.held_out_prompts=2, not 3")
     refused(replace(config, align=replace(ALIGN, lr=1.0)), "lr=5e-05, not 1.0")
     refused(replace(config, align=replace(ALIGN, guards=replace(GUARDS, ema=0.1))), "guards.ema=0.97, not 0.1")
     command.run(replace(config, name="parent", align=replace(ALIGN, seed=5)))
@@ -185,6 +188,27 @@ def test_a_checkpoint_of_others_is_kept(config: Align) -> None:
     assert not list(config.checkpoints.glob("aligned-before-*"))
 
 
+def test_an_average_under_the_name_of_a_run_is_kept_when_the_run_is_prolonged(config: Align) -> None:
+    """Prevents the state of an old run from passing for the maker of what has replaced its checkpoint since."""
+    for name in ("mine", "a", "b"):
+        command.run(replace(config, name=name))
+    average(AlignAverage(("a", "b"), name="mine", checkpoints=config.checkpoints))
+    mean = described(config)
+    for updates in (3, 4):
+        command.run(replace(config, align=replace(ALIGN, updates=updates)))
+        assert described(config)["updates"] == updates
+    assert described(replace(config, name="mine-before-2")) == mean
+    assert not (config.checkpoints / "mine-before-3").exists()
+
+
+def test_numbers_beyond_the_random_streams_are_refused_at_once(config: Align) -> None:
+    """Prevents a run that fails at its update 65536, or after loading all models."""
+    with pytest.raises(ValueError, match=r"seed=1048576 is outside \[0, 1048575\]"):
+        replace(ALIGN, seed=2**20)
+    with pytest.raises(ValueError, match=r"updates=65536 is outside \[0, 65535\]"):
+        replace(config, align=replace(ALIGN, updates=2**16))
+
+
 def test_a_published_reward_aligns_a_model_that_reads_another_encoder(
     config: Align, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,6 +316,8 @@ def test_reports_that_cannot_be_made_are_refused(reported: tuple[AlignReport, Mo
     report, motions = reported
     with pytest.raises(ValueError, match="judge holds a Judge, which is no reward"):
         align_report.run(replace(report, unseen=("judge",)), motions)
+    with pytest.raises(ValueError, match="base is no alignment. Name one that"):
+        align_report.run(replace(report, name="base"), motions)
     with pytest.raises(ValueError, match="prompts=1 must be 2 or more"):
         replace(report, prompts=1)
     shutil.rmtree(report.runs / "mine" / "policies")

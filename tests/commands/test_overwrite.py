@@ -36,6 +36,14 @@ def test_what_a_training_replaces_is_kept(
     assert not list(checkpoints.glob(f"{name}-before-*"))
 
 
+def test_one_process_of_several_sets_aside(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents processes that start together from failing on each other's copy of the same weights."""
+    monkeypatch.setenv("RANK", "1")
+    paths = ["--data.checkpoints", checkpoints, "--data.runs", checkpoints / "runs", "--data.archive", "none.npz"]
+    assert main([str(word) for word in ("train", "vae", *paths)]) == 1
+    assert not list(checkpoints.glob("vae-before*"))
+
+
 def test_each_of_several_is_kept_under_its_own_name(checkpoints: Path) -> None:
     """Prevents the second replacement from costing what the first one kept."""
     base, weights = checkpoints / "base", checkpoints / "base" / "model.safetensors"
