@@ -83,7 +83,7 @@ class StudyPage:
         """Take the annotator's name from the link; who has begun before goes on where they left."""
         name = str(visitor.query_params.get("annotator", "")).strip()
         if not name:
-            return {self.refused: ""}
+            return {self.refused: gr.skip()}  # which may speak already of a name that was quicker
         known = {self.name: gr.update(value=name, interactive=False)}
         try:
             begun = self.desk.queue.progress(name).answered > 0

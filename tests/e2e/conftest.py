@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -66,8 +67,14 @@ def browser():
         chromium.close()
 
 
+@pytest.fixture(scope="module")
+def filled_dir(fourteen_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of fourteen_pairs for one module, which may add to it."""
+    return shutil.copytree(fourteen_pairs, tmp_path_factory.mktemp("library") / "data")
+
+
 @pytest.fixture(scope="session")
-def filled_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fourteen_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data folder of an arena with 14 pairs of standing bodies; "ada" and "bob" have voted on all but the last."""
     import numpy as np
 

@@ -16,7 +16,7 @@ from core.preference.store import PreferenceStore
 pytestmark = pytest.mark.e2e
 
 N_PAIRS = 8
-_CLOCK_TOLERANCE_S, _SIGMAS = 0.3, 4.0  # means of few pairs on a busy machine; both sides come in one message anyway
+_CLOCK_TOLERANCE_S, _SIGMAS = 0.3, 6.0  # means of few pairs on a busy machine; both sides come in one message anyway
 
 
 def new_pair(page, button: str) -> None:
@@ -67,10 +67,23 @@ def check_clock(store: PreferenceStore, frames: list[dict], payloads: list[list[
     took: dict[bool, list[float]] = {True: [], False: []}
     for pair, frame in list(zip(pairs, frames, strict=True))[1:]:  # the first one waited for the models
         took[pair.left.model_version == "base"].append(frame["took"] / 1000)
-    if all(took.values()):
-        means = [statistics.mean(times) for times in took.values()]
-        noise = statistics.pstdev(took[True] + took[False]) * sum(1 / len(times) for times in took.values()) ** 0.5
-        assert abs(means[0] - means[1]) < _CLOCK_TOLERANCE_S + _SIGMAS * noise, took
+    assert not clock_tells(took[True], took[False]), took
+
+
+def clock_tells(left: list[float], right: list[float]) -> bool:
+    """Whether pairs with one model on the left take another time, beyond the spread of pairs with the same side."""
+    if min(len(left), len(right)) < 2:
+        return False
+    within = [time - statistics.mean(times) for times in (left, right) for time in times]
+    deviation = (sum(x * x for x in within) / (len(within) - 2)) ** 0.5
+    noise = deviation * (1 / len(left) + 1 / len(right)) ** 0.5
+    return abs(statistics.mean(left) - statistics.mean(right)) > _CLOCK_TOLERANCE_S + _SIGMAS * noise
+
+
+def test_a_clock_that_tells_is_noticed() -> None:
+    """Prevents a check of times that holds whatever the times are."""
+    assert clock_tells([2.0, 2.1, 1.9], [0.9, 1.0, 1.1, 1.0])
+    assert not clock_tells([1.0, 1.3, 0.8], [0.9, 1.2, 1.1, 4.0])
 
 
 def sizes(heard: list[str]) -> list[int]:

@@ -19,8 +19,8 @@ new PerformanceObserver((list) => {
     nodes: entry.sources.map(({ node }) => node && (node.id || node.className || node.nodeName)) });
 }).observe({ type: "layout-shift", buffered: true });
 """  # Chromium's own measure, Cumulative Layout Shift; `recent`: within half a second of a click
-FRAMES_JS = """new Promise((resolve) =>
-  requestAnimationFrame(() => requestAnimationFrame(() => resolve(performance.now()))))"""  # laid out and painted
+STILL_JS = """() => document.fonts.status === "loaded" && document.querySelector("#seed input")
+  && performance.now() - Math.max(0, ...window.__shifts.map(({ at }) => at)) > 1000"""  # fields come one by one
 
 pytestmark = pytest.mark.e2e
 
@@ -81,9 +81,10 @@ def test_no_serious_violation_on_any_tab(page, node_packages: Path) -> None:
 
 def test_nothing_jumps_while_a_pair_loads(page) -> None:
     """Prevents a vote that lands on the wrong button because the page moved under the pointer."""
-    page.wait_for_selector("#chips .surprise")
-    page.wait_for_selector("#vote-skip")
-    opened = page.evaluate(FRAMES_JS)  # Gradio's fields come one by one; what moved then is told late
+    for field in ("#chips .surprise", "#solver", "#vote-skip", "#body-switch"):
+        page.wait_for_selector(field)
+    page.wait_for_function(STILL_JS)
+    opened = page.evaluate("performance.now()")
     for _ in range(2):  # the first pair, and the one after a vote
         page.fill("#prompt textarea", "a person bows and then waves for a while")
         page.click("#generate")

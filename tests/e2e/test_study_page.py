@@ -106,6 +106,20 @@ def test_name_is_asked_for(arena, open_page) -> None:
     page.wait_for_selector("#player .mp[data-state=ready]")
 
 
+def test_an_answer_to_the_opening_that_comes_late_takes_nothing_back(arena, open_page) -> None:
+    """Prevents a page that forgets why it refused, since the answer to its opening was slower than a click."""
+    app, _ = arena
+    page, held = open_page(app.url, until="#study-begin"), []
+    page.route("**/queue/join*", lambda route: route.continue_() if held else held.append(route))
+    page.reload()
+    page.click("#study-begin")
+    page.wait_for_selector("#study-refused .notice.error")
+    with page.expect_response("**/queue/join*"):
+        held[0].continue_()
+    page.wait_for_timeout(1500)
+    assert "Enter a short name" in page.inner_text("#study-refused")
+
+
 def test_missing_study_is_one_sentence(launch_app, tmp_path: Path) -> None:
     """Prevents a traceback for a mistyped path, and a study over versions that are not there."""
     with pytest.raises(RuntimeError, match="none.toml does not exist"):
