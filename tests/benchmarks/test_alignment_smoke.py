@@ -49,13 +49,22 @@ def test_a_killed_benchmark_goes_on_and_writes_all_it_promises(tmp_path, capsys)
         assert points[-1]["update"] >= 1 and points[-1]["mm_dist"] > 0
     assert (out / "report.md").read_text().strip() in printed and (out / "curves.png").stat().st_size > 10_000
     assert main([*OPTIONS, "--out", str(out), "--clock", "wall", "--repeats", "3", "--shown", "draft-50", "refl"]) == 0
-    assert _cells(out) == whole and set(json.loads((out / "report.json").read_text())["curves"]) == {"draft-50", "refl"}
+    assert set(json.loads((out / "report.json").read_text())["curves"]) == {"draft-50", "refl"}
+    later = _cells(out)
+    assert later.keys() == whole.keys()
+    for name, cell in whole.items():  # by the wall a curve may have been short of its time, and goes on
+        curve = name.startswith("curves/")
+        assert later[name] == cell or curve and _points(later[name])[: len(_points(cell))] == _points(cell), name
 
 
 def test_a_reward_that_is_none_is_refused_in_a_sentence(tmp_path, capsys) -> None:
     """Prevents a traceback for the judge, or a VAE, named as a reward."""
     assert main(["--smoke", "--out", str(tmp_path), "--rewards", "judge"]) == 1
     assert "judge holds a Judge, which is no reward" in capsys.readouterr().err
+
+
+def _points(cell: str) -> list[dict]:
+    return json.loads(cell)["points"]
 
 
 def _cells(out: Path) -> dict[str, str]:
