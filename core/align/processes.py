@@ -59,11 +59,6 @@ def current_processes(device: str = "auto") -> Processes:
     )
 
 
-def first_process() -> bool:
-    """Whether this is the process that writes files, asked before the processes have found each other."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def leave_together() -> None:
     """Wait for the other processes and close what joins them; nothing to do for one alone.
 

@@ -124,8 +124,7 @@ def run(config: Align, callback: Callback | None = None, command: str = "python 
     val = load_set(config.archive, SetConfig("val", 300))
     start = starting_adapters(config) if config.start else None
     levels, on = getattr(model, "schedule", SCHEDULER), torch.device(device)
-    if processes.writes:
-        set_aside(config.checkpoints / config.name, (folder / "state.pt").exists() and made_by(config))
+    set_aside(config.checkpoints / config.name, (folder / "state.pt").exists() and made_by(config))
     result = align(
         model,
         reward,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import tyro
 
-from core.align.processes import first_process, leave_together
+from core.align.processes import leave_together
 from core.commands.console import ProgressLine
 from core.motion.files import atomic_write
 from core.train.refine import Figures, Refine, refine_reward
@@ -26,8 +26,7 @@ ROWS = {
 def main(arguments: list[str]) -> None:
     """Parse, run, print the table and write it beside the weights as retrieval.json."""
     config = tyro.cli(Refine, args=arguments, prog="python -m core refine")
-    if first_process():
-        set_aside(config.folder, made_here=any(config.data.runs.glob(f"refine-{config.folder.name}*/state.pt")))
+    set_aside(config.folder, made_here=any(config.data.runs.glob(f"refine-{config.folder.name}*/state.pt")))
     command = None if config.database else shlex.join(["python", "-m", "core", "refine", *arguments])
     report = refine_reward(config, ProgressLine("refining"), command)  # without a database's URL and its password
     path = config.folder / "retrieval.json"

@@ -6,7 +6,7 @@ import shlex
 
 import tyro
 
-from core.align.processes import first_process, leave_together
+from core.align.processes import leave_together
 from core.commands.console import ProgressLine
 from core.train.run import (
     TrainBase,
@@ -46,8 +46,7 @@ def main(arguments: list[str]) -> None:
     }
     name = getattr(config, "name", arguments[0])
     check_target(name, ())
-    if first_process():
-        set_aside(config.data.checkpoints / name, made_here=(config.data.runs / name / "state.pt").exists())
+    set_aside(config.data.checkpoints / name, made_here=(config.data.runs / name / "state.pt").exists())
     command = shlex.join(["python", "-m", "core", "train", *arguments])
     run[type(config)](config, ProgressLine("training"), command)  # type: ignore[operator]
     leave_together()

@@ -67,10 +67,10 @@ def whole(checkpoint: Path) -> bool:
 def set_aside(target: Path, made_here: bool) -> Path | None:
     """Copy a checkpoint that another run has made to <name>-before, or -before-2 ..., since this run will replace it.
 
-    made_here: whether a run of one's own, unfinished or not, stands behind the folder; then nothing happens. Returns
-    where the copy is, an earlier one of the same weights included.
+    made_here: whether a run of one's own, unfinished or not, stands behind the folder; then nothing happens, nor in any
+    but the first of several processes. Returns where the copy is, an earlier one of the same weights included.
     """
-    if made_here or not whole(target):
+    if made_here or not whole(target) or os.environ.get("RANK", "0") != "0":
         return None
     weights, kept, number = (target / "model.safetensors").read_bytes(), target.with_name(f"{target.name}-before"), 1
     while whole(kept) and (kept / "model.safetensors").read_bytes() != weights:
